@@ -1,0 +1,191 @@
+"""Where an episode begins: a world drawn from (seed, slot, episode) alone, and from what its goal asks for.
+
+The draws come from a counter-based generator (SplitMix64 over the three numbers), so that a slot's n-th start never
+depends on when another slot's episode ended. Everything a goal does not speak of varies freely: lamp, drawer, the other
+block (mostly on the table, now and then on the cabinet, in the open drawer, or stacked), the arm's pose and gripper.
+What it speaks of is drawn so that the goal does not hold yet and can be reached by one skill: `inside` begins with an
+open drawer, `open` with a closed one, and so on. Without a goal (count 0) everything varies freely.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numba as nb
+import numpy as np
+
+from envs.playroom.scene import BLOCK_HALF, CABINET, CABINET_TOP, DRAWER_FLOOR
+from envs.predicates import CLOSED, INSIDE, LIT, ON, OPEN, OBJECT_INDEX, literal_distance  # noqa: I001
+from envs.predicates import BLOCK, BLOCK_STRIDE, DRAWER, GRIP, LAMP, TOOL, WIDTH
+
+__all__ = ["AREA_HIGH", "AREA_LOW", "START_COLUMNS", "draw_starts"]
+
+AREA_LOW, AREA_HIGH = np.array([0.37, 0.0]), np.array([0.63, 0.22])  # where blocks lie, m
+START_COLUMNS = 16  # red x y z yaw, blue x y z yaw, drawer, lamp, tool x y z yaw, opening (m), spare
+_CABINET = OBJECT_INDEX["cabinet"]
+_CX, _CY = float(CABINET[0]), float(CABINET[1])
+_LOW, _HIGH = (float(v) for v in AREA_LOW), (float(v) for v in AREA_HIGH)
+_LX, _LY = _LOW
+_UX, _UY = _HIGH
+
+
+@nb.njit(cache=True, nogil=True)
+def _mix(z):
+    z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return z ^ (z >> np.uint64(31))
+
+
+@nb.njit(cache=True, nogil=True)
+def _uniform(state, low, high):
+    """The next draw in [low, high) of the generator whose counter is state[0]."""
+    state[0] += np.uint64(0x9E3779B97F4A7C15)
+    return low + (high - low) * (np.float64(_mix(state[0]) >> np.uint64(11)) / 9007199254740992.0)
+
+
+@nb.njit(cache=True, nogil=True)
+def _spot(state, ox, oy, gap):
+    """A point of the block area at least ``gap`` from (ox, oy), after at most 40 tries."""
+    x = 0.0
+    y = 0.0
+    for _ in range(40):
+        x = _uniform(state, _LX, _UX)
+        y = _uniform(state, _LY, _UY)
+        if (x - ox) ** 2 + (y - oy) ** 2 > gap * gap:
+            break
+    return x, y
+
+
+@nb.njit(cache=True, nogil=True)
+def _blocks(state, start, first, easy):
+    """Both blocks; ``first`` is the one that matters. Returns nothing, fills start[0:8]."""
+    other = 1 - first
+    x, y = _spot(state, 9.0, 9.0, 0.0)
+    start[4 * other] = x
+    start[4 * other + 1] = y
+    start[4 * other + 2] = BLOCK_HALF
+    x, y = _spot(state, x, y, 0.075)
+    start[4 * first] = x
+    start[4 * first + 1] = y
+    start[4 * first + 2] = BLOCK_HALF
+    for b in range(2):
+        start[4 * b + 3] = _uniform(state, -math.pi / 4, math.pi / 4)
+    for b in (other, first):
+        u = _uniform(state, 0.0, 1.0)
+        if b == first and easy:
+            continue
+        if u < 0.07:
+            start[4 * b] = _CX + _uniform(state, -0.06, 0.06)
+            start[4 * b + 1] = _CY + _uniform(state, -0.03, 0.06)
+            start[4 * b + 2] = CABINET_TOP + BLOCK_HALF
+        elif u < 0.14 and start[8] > 0.13:
+            start[4 * b] = _CX + _uniform(state, -0.05, 0.05)
+            start[4 * b + 1] = _CY + start[8] + _uniform(state, -0.02, 0.045)
+            start[4 * b + 2] = DRAWER_FLOOR + BLOCK_HALF
+        elif u < 0.20 and start[4 * (1 - b) + 2] < BLOCK_HALF + 0.001 and b == first:
+            start[4 * b] = start[4 * (1 - b)] + _uniform(state, -0.008, 0.008)
+            start[4 * b + 1] = start[4 * (1 - b) + 1] + _uniform(state, -0.008, 0.008)
+            start[4 * b + 2] = 3 * BLOCK_HALF
+    return
+
+
+@nb.njit(cache=True, nogil=True)
+def _free(start, x, y, z):
+    """Whether a tool there is clear of cabinet, button and blocks."""
+    if y < -0.08 and z < 0.17 and abs(x - _CX) < 0.15:
+        return False
+    if y > 0.26 and z < 0.12:
+        return False
+    for b in range(2):
+        if abs(start[4 * b] - x) < 0.05 and abs(start[4 * b + 1] - y) < 0.09 and z < start[4 * b + 2] + 0.04:
+            return False
+    return True
+
+
+@nb.njit(cache=True, nogil=True)
+def draw_starts(seed, slots, episodes, count, codes, place, facts_columns, starts):
+    """Draws starts float64[m, START_COLUMNS] for m slots and fills undrawn places (nan) of their goals.
+
+    seed int, slots and episodes int64[m], count int64[m], codes int64[m, 4, 4], place float64[m, 4, 2] (changed).
+    """
+    x = np.zeros(facts_columns)
+    state = np.zeros(1, np.uint64)
+    for i in range(slots.shape[0]):
+        state[0] = _mix(np.uint64(seed) * np.uint64(0x9E3779B97F4A7C15) + np.uint64(slots[i]) + np.uint64(1))
+        state[0] = _mix(state[0] + np.uint64(episodes[i]) * np.uint64(0xD1B54A32D192ED03))
+        start = starts[i]
+        for attempt in range(60):
+            first = 0
+            drawer_role = 0
+            lamp_role = 0
+            for j in range(count[i]):
+                p, a, sign = codes[i, j, 0], codes[i, j, 1], codes[i, j, 3]
+                if p == OPEN or p == CLOSED:
+                    drawer_role = 1 if (p == OPEN) == (sign > 0) else 2
+                elif p == LIT:
+                    lamp_role = 1 if sign > 0 else 2
+                elif p == INSIDE and sign > 0 and drawer_role == 0:
+                    drawer_role = 3
+                    first = a
+                elif p != OPEN and p != CLOSED and p != LIT:
+                    first = a
+            u = _uniform(state, 0.0, 1.0)
+            if drawer_role == 1:
+                start[8] = 0.0 if u < 0.6 else _uniform(state, 0.0, 0.10)
+            elif drawer_role == 2:
+                start[8] = 0.155 if u < 0.6 else _uniform(state, 0.04, 0.155)
+            elif drawer_role == 3:
+                start[8] = _uniform(state, 0.13, 0.157)
+            else:
+                start[8] = 0.0 if u < 0.45 else (0.155 if u < 0.8 else _uniform(state, 0.0, 0.155))
+            start[9] = 1.0 if _uniform(state, 0.0, 1.0) < 0.5 else 0.0
+            if lamp_role > 0:
+                start[9] = 0.0 if lamp_role == 1 else 1.0
+            _blocks(state, start, first, drawer_role == 3)
+            for _ in range(40):
+                start[10] = _uniform(state, 0.34, 0.66)
+                start[11] = _uniform(state, -0.30, 0.32)
+                start[12] = _uniform(state, 0.04, 0.26)
+                if _free(start, start[10], start[11], start[12]):
+                    break
+            start[13] = _uniform(state, -0.8, 0.8)
+            start[14] = 0.08 if _uniform(state, 0.0, 1.0) < 0.7 else 0.0
+            for j in range(count[i]):
+                if codes[i, j, 1] < 2 and math.isnan(place[i, j, 0]):
+                    b = codes[i, j, 1]
+                    other = 1 - b
+                    px = 0.0
+                    py = 0.0
+                    for _ in range(40):
+                        px, py = _spot(state, start[4 * b], start[4 * b + 1], 0.08)
+                        if (px - start[4 * other]) ** 2 + (py - start[4 * other + 1]) ** 2 > 0.085**2:
+                            break
+                    place[i, j, 0] = px
+                    place[i, j, 1] = py
+            # The goal must not hold yet: judge it on the facts this start would give.
+            for b in range(2):
+                for k in range(3):
+                    x[BLOCK + BLOCK_STRIDE * b + k] = start[4 * b + k]
+            x[DRAWER] = start[8]
+            x[LAMP] = start[9]
+            for k in range(3):
+                x[TOOL + k] = start[10 + k]
+            x[WIDTH] = start[14]
+            x[GRIP] = 1.0 if start[14] > 0.0 else -1.0
+            holds = count[i] > 0
+            for j in range(count[i]):
+                c = codes[i, j]
+                d = literal_distance(x, c[0], c[1], c[2], place[i, j, 0], place[i, j, 1]) * c[3]
+                if d <= 0.0:
+                    holds = False
+            reachable = True
+            for j in range(count[i]):
+                c = codes[i, j]
+                if c[0] == ON and c[2] != _CABINET and c[3] > 0:
+                    below = 4 * c[2]
+                    if start[4 * c[1] + 2] > 2 * BLOCK_HALF and start[below + 2] > BLOCK_HALF + 0.001:
+                        reachable = False
+                elif c[1] < 2 and c[2] < 2 and c[1] != c[2] and start[4 * c[2] + 2] > BLOCK_HALF + 0.001:
+                    reachable = False  # side by side on the table: the other block must lie there
+            if not holds and reachable:
+                break

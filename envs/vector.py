@@ -1,0 +1,436 @@
+"""`Embodied/Tabletop-v0`: the table-top as a native gymnasium ``VectorEnv``, and the single environment, n = 1 of it.
+
+One control step (20 Hz) is: actions → joint targets (numba), physics on all threads (``mujoco.batch``), facts,
+predicates, reward terms and features (numba). A reset's state depends on (seed, slot, that slot's episode count) alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+from gymnasium.vector import AutoresetMode, VectorEnv
+from gymnasium.vector.utils import batch_space
+
+from envs.goals import Goal
+from envs.kinematics import Chain, solve
+from envs.observations import FEATURES, GOAL_DIM, GROUPS, LIMIT, features, goal_targets
+from envs.playroom.resets import START_COLUMNS, draw_starts
+from envs.playroom.robot import HOME
+from envs.playroom.scene import TIMESTEP, build_model
+from envs.predicates import BLOCK, BLOCK_STRIDE, COLUMNS, DRAWER, LAMP, MAX_LITERALS, Codes, encode, evaluate
+from envs.rewards import COSTS, REWARD_TERMS, reward_terms
+from envs.simulation import Simulation
+from envs.step import L_GRIP, L_LAMP, L_PEAK, LATCHES, extract, joint_action, tool_action
+
+__all__ = ["CONTROL_HZ", "DEFAULT_GOALS", "ENV_ID", "TabletopEnv", "TabletopVectorEnv"]
+
+ENV_ID = "Embodied/Tabletop-v0"
+CONTROL_HZ = 20
+SUBSTEPS = round(1 / (CONTROL_HZ * TIMESTEP))
+DEFAULT_GOALS = ("open(drawer)", "closed(drawer)", "lit(lamp)", "lifted(red)", "placed(red, anywhere)", "inside(red, drawer)")
+ACTIONS = {"tool": 5, "joint": 8}
+OBSERVATIONS = ("flat", "dict")
+_TOLERANCE = np.array([0.03, 0.03, 0.03, 0.03])  # dict goals: m for blocks and drawer; the lamp is 0 or 1
+
+
+class TabletopVectorEnv(VectorEnv):
+    """n table-tops. See `reset` and `step` for shapes.
+
+    Args:
+        num_envs: n.
+        goals: goal texts; an episode's goal is drawn from them by (seed, slot, episode).
+        control: ``tool`` (Δx, Δy, Δz of 3 cm, Δyaw of 0.15 rad, gripper) or ``joint`` (seven steps, gripper).
+        observation: ``flat`` features float32[n, FEATURES], or ``dict`` (observation, achieved_goal, desired_goal).
+        max_steps: an episode is truncated after so many control steps.
+        terminate_on_success: end an episode when its goal has held for ``hold`` steps.
+        reward_weights: weights of the reward terms (task, reach, safety) in the scalar reward of flat observations.
+        free_starts: draw starts without regard to the goal (it may hold already, or be out of reach of one skill).
+        threads: physics threads, 0 for all cores. sleep: let resting objects skip physics.
+
+    Raises ValueError, naming the valid choices, for an unknown control, observation or goal.
+    """
+
+    def __init__(
+        self,
+        num_envs: int = 1,
+        goals: str | Sequence[str] = DEFAULT_GOALS,
+        *,
+        control: str = "tool",
+        observation: str = "flat",
+        max_steps: int = 100,
+        terminate_on_success: bool = True,
+        hold: int = 5,
+        reward_weights: tuple[float, float, float] = (1.0, 0.5, 0.5),
+        free_starts: bool = False,
+        autoreset_mode: AutoresetMode | str = AutoresetMode.SAME_STEP,
+        threads: int = 0,
+        sleep: bool = True,
+        render_mode: str | None = None,
+    ):
+        if control not in ACTIONS:
+            raise ValueError(f"unknown control '{control}'; valid: {', '.join(ACTIONS)}")
+        if observation not in OBSERVATIONS:
+            raise ValueError(f"unknown observation '{observation}'; valid: {', '.join(OBSERVATIONS)}")
+        if render_mode not in (None, "rgb_array"):
+            raise ValueError(f"unknown render_mode '{render_mode}'; valid: rgb_array or None")
+        self.num_envs = num_envs
+        self.control, self.observation_kind, self.max_steps = control, observation, max_steps
+        self.terminate_on_success, self.hold, self.free_starts = terminate_on_success, hold, free_starts
+        self.reward_weights = np.asarray(reward_weights, np.float64)
+        self.autoreset_mode = AutoresetMode(autoreset_mode)
+        self.metadata = {"autoreset_mode": self.autoreset_mode, "render_fps": CONTROL_HZ, "render_modes": ["rgb_array"]}
+        self.render_mode = render_mode
+        self.single_action_space = gym.spaces.Box(-1.0, 1.0, (ACTIONS[control],), np.float32)
+        flat = gym.spaces.Box(-LIMIT, LIMIT, (FEATURES,), np.float32)
+        goal_box = gym.spaces.Box(-10.0, 10.0, (GOAL_DIM + GROUPS,), np.float64)
+        self.single_observation_space = (
+            flat
+            if observation == "flat"
+            else gym.spaces.Dict({"observation": flat, "achieved_goal": goal_box, "desired_goal": goal_box})
+        )
+        self.action_space = batch_space(self.single_action_space, num_envs)
+        self.observation_space = batch_space(self.single_observation_space, num_envs)
+
+        self.simulation = Simulation(build_model(sleep), num_envs, threads)
+        self.chain = Chain.from_model(self.simulation.model, HOME)
+        self._chain = (self.chain.positions, self.chain.rotations, self.chain.low, self.chain.high, self.chain.home)
+        n = num_envs
+        self.facts = np.zeros((n, len(COLUMNS)))
+        self.latches = np.zeros((n, LATCHES))
+        self._qcmd = np.zeros((n, 7))
+        self.distance = np.zeros((n, MAX_LITERALS))
+        self.terms = np.zeros((n, len(REWARD_TERMS)))
+        self.costs = np.zeros((n, len(COSTS)))
+        self.lost = np.zeros(n, np.bool_)
+        self.targets, self.mask = np.zeros((n, GOAL_DIM)), np.zeros((n, GROUPS))
+        self.role = np.zeros(n, np.int64)
+        self._features = np.zeros((n, FEATURES), np.float32)
+        self.elapsed = np.zeros(n, np.int64)
+        self.episodes = np.full(n, -1, np.int64)  # episodes begun since the seed, less one
+        self._held = np.zeros(n, np.int64)
+        self._stage = np.zeros(n, np.int64)
+        self._goal_of = np.zeros(n, np.int64)
+        self._codes = Codes(n)
+        self._pending = np.zeros(n, np.bool_)  # next-step mode: to be reset by the next step
+        self._seed = int(np.random.SeedSequence().entropy) % (1 << 62)  # type: ignore[operator]
+        self._renderer: Any = None
+        self.set_goals(goals)
+
+    # -- goals ---------------------------------------------------------------------------------------------------
+
+    def set_goals(self, goals: str | Sequence[str]) -> None:
+        """Sets the goals that later episodes draw from; running episodes keep theirs until they are reset."""
+        texts = [goals] if isinstance(goals, str) else list(goals)
+        if not texts:
+            raise ValueError("no goals given; name at least one, for instance 'open(drawer)'")
+        self.goals = [Goal.parse(text) for text in texts]
+        stages = [len(goal.stages) for goal in self.goals]
+        self._stages = np.array(stages)
+        self._first = np.concatenate([[0], np.cumsum(stages)[:-1]])
+        self._source = encode([stage for goal in self.goals for stage in goal.stages])
+
+    def assign_goals(self, which: Sequence[int] | np.ndarray, slots: np.ndarray | None = None) -> None:
+        """Gives running slots a goal of `goals` (indices ``which``) where they stand: a new option begins, no reset."""
+        slots = np.arange(self.num_envs) if slots is None else slots
+        self._goal_of[slots] = which
+        self._begin(slots)
+        self._look()
+
+    def goal_text(self, slot: int) -> str:
+        """The goal of a slot's running episode."""
+        return str(self.goals[self._goal_of[slot]])
+
+    def _begin(self, slots: np.ndarray) -> None:
+        """Starts the goal clock of ``slots``: stage, steps, hold count and peaks."""
+        self._stage[slots] = 0
+        self._held[slots] = 0
+        self.elapsed[slots] = 0
+        self._codes.assign(slots, self._source, self._first[self._goal_of[slots]])
+        self.latches[slots, L_PEAK] = self.facts[slots, BLOCK + 2] - 0.02
+        self.latches[slots, L_PEAK + 1] = self.facts[slots, BLOCK + BLOCK_STRIDE + 2] - 0.02
+
+    # -- gymnasium -----------------------------------------------------------------------------------------------
+
+    def reset(self, *, seed: int | Sequence[int] | None = None, options: dict[str, Any] | None = None):
+        """Starts new episodes; observations [n, …] and info.
+
+        ``seed`` makes the batch reproducible. ``options``: ``reset_mask`` bool[n] resets only those slots;
+        ``goals`` replaces `goals` first; ``which`` int[n] fixes each slot's goal index for this episode.
+        """
+        options = options or {}
+        unknown = set(options) - {"reset_mask", "goals", "which"}
+        if unknown:
+            raise ValueError(f"unknown reset option '{sorted(unknown)[0]}'; valid: reset_mask, goals, which")
+        if seed is not None:
+            first = seed if isinstance(seed, int | np.integer) else seed[0]
+            self._seed = int(first) if first is not None else self._seed
+            self.episodes[:] = -1
+        if "goals" in options:
+            self.set_goals(options["goals"])
+        mask = options.get("reset_mask")
+        slots = np.arange(self.num_envs) if mask is None else np.flatnonzero(mask)
+        self._restart(slots, options.get("which"))
+        self._look()
+        return self._observation(), self._info()
+
+    def step(self, actions: np.ndarray):
+        """One control step; actions float[n, A] in [-1, 1], clipped.
+
+        Returns observations, rewards float64[n], terminations, truncations bool[n], info. ``info`` (arrays over n):
+        ``success``, ``reward_terms`` [n, 3], ``costs`` [n, 6], ``lost``, ``bad_physics``; in same-step mode
+        ``final_obs`` [n, …] and ``_final_obs`` mark ended slots. A simulation that went bad (NaN) is truncated and
+        flagged, and the batch goes on.
+        """
+        actions = np.asarray(actions, np.float64).reshape(self.num_envs, -1)
+        if actions.shape[1] != self.single_action_space.shape[0]:
+            raise ValueError(
+                f"actions have {actions.shape[1]} columns; '{self.control}' control takes {self.single_action_space.shape[0]}"
+            )
+        broken = ~np.isfinite(actions).all(axis=1)
+        if broken.any():
+            actions = np.where(broken[:, None], 0.0, actions)
+        fresh = np.flatnonzero(self._pending)
+        if self.control == "tool":
+            tool_action(actions, self.facts, self.latches, self._qcmd, self.simulation.ctrl, *self._chain)
+        else:
+            joint_action(actions, self.facts, self.latches, self._qcmd, self.simulation.ctrl, self.chain.low, self.chain.high)
+        bad = self.simulation.step(SUBSTEPS)
+        if bad is not None:  # facts keep the last good step's values for bad slots
+            broken[bad] = True
+            self.simulation.clear(bad)
+            self.simulation.qpos[bad, :7] = HOME
+            self.simulation.refresh(bad)
+        kept = self.facts[broken] if broken.any() else None
+        extract(
+            self.simulation.qpos, self.simulation.qvel, self.simulation.sensor, self.latches, self.facts, self.lost
+        )
+        if kept is not None:
+            self.facts[broken] = kept
+        self.elapsed += 1
+        self._judge()
+        reward_terms(
+            self.facts, actions, self._codes.count, self._codes.codes, self._codes.place, self.distance, self.lost,
+            self.terms, self.costs,
+        )  # fmt: skip
+        success = (self._held >= self.hold) & (self._stage == self._stages[self._goal_of] - 1) & ~broken
+        terminated = self.lost & ~broken
+        if self.terminate_on_success:
+            terminated |= success
+        truncated = ((self.elapsed >= self.max_steps) | broken) & ~terminated
+        reward = self.terms @ self.reward_weights
+        if fresh.size:  # next-step mode: this step only resets
+            self._restart(fresh)
+            success[fresh] = terminated[fresh] = truncated[fresh] = False
+            reward[fresh] = 0.0
+            self.terms[fresh] = 0.0
+        self._featurise()
+        observation = self._observation()
+        if self.observation_kind == "dict":
+            reward = self.compute_reward(observation["achieved_goal"], observation["desired_goal"], {})
+            reward[fresh] = 0.0
+        info = self._info(success=success, bad_physics=broken)
+        done = terminated | truncated
+        self._pending[:] = False
+        if done.any():
+            if self.autoreset_mode == AutoresetMode.SAME_STEP:
+                info["final_obs"], info["_final_obs"] = observation, done
+                self._restart(np.flatnonzero(done))
+                self._look()
+                observation = self._observation()
+            elif self.autoreset_mode == AutoresetMode.NEXT_STEP:
+                self._pending[:] = done
+        return observation, reward, terminated, truncated, info
+
+    def render(self):
+        """Pictures uint8[n, h, w, 3] of every slot, as a tuple (gymnasium's convention)."""
+        from envs.rendering import make_renderer
+
+        if self._renderer is None:
+            self._renderer = make_renderer(self.simulation.model, 240, 240)
+        return tuple(self._renderer.render(self.simulation.qpos, self.facts[:, LAMP] > 0.5))
+
+    def close_extras(self, **kwargs: Any) -> None:
+        if self._renderer is not None:
+            self._renderer.close()
+            self._renderer = None
+
+    # -- state ---------------------------------------------------------------------------------------------------
+
+    def get_state(self, slots: np.ndarray | None = None) -> np.ndarray:
+        """Full states float64[m, S]: simulator state, latches and joint commands. See `set_state`."""
+        slots = np.arange(self.num_envs) if slots is None else np.asarray(slots)
+        return np.concatenate([self.simulation.get_state(slots), self.latches[slots], self._qcmd[slots]], axis=1)
+
+    def set_state(self, states: np.ndarray, slots: np.ndarray | None = None) -> None:
+        """Puts slots into states from `get_state`, keeping their goals, whose clock starts anew."""
+        slots = np.arange(self.num_envs) if slots is None else np.asarray(slots)
+        size = self.simulation.state_size
+        self.simulation.clear(slots)
+        self.simulation.set_state(slots, states[:, :size])
+        self.latches[slots] = states[:, size : size + LATCHES]
+        self._qcmd[slots] = states[:, size + LATCHES :]
+        self.simulation.refresh(slots)
+        self._extract_now(slots)
+        self._begin(slots)
+        self._look()
+
+    def compute_reward(self, achieved_goal: np.ndarray, desired_goal: np.ndarray, info: Any) -> Any:
+        """0 where every group that the desired goal speaks of is reached, else -1; goals float[…, 12], vectorised."""
+        achieved, desired = np.asarray(achieved_goal), np.asarray(desired_goal)
+        gap = np.abs(achieved[..., :GOAL_DIM] - desired[..., :GOAL_DIM])
+        off = np.stack(
+            [
+                np.linalg.norm(gap[..., 0:3], axis=-1) - _TOLERANCE[0],
+                np.linalg.norm(gap[..., 3:6], axis=-1) - _TOLERANCE[1],
+                gap[..., 6] - _TOLERANCE[2],
+                gap[..., 7] - 0.5,
+            ],
+            axis=-1,
+        )
+        reached = np.all((off <= 0) | (desired[..., GOAL_DIM:] < 0.5), axis=-1)
+        return np.where(reached, 0.0, -1.0)
+
+    # -- inside --------------------------------------------------------------------------------------------------
+
+    def _restart(self, slots: np.ndarray, which: Sequence[int] | np.ndarray | None = None) -> None:
+        """Draws and writes new starts for ``slots``."""
+        self.episodes[slots] += 1
+        if which is not None:
+            self._goal_of[slots] = np.asarray(which)[slots] if len(which) == self.num_envs else which
+        elif len(self.goals) > 1:
+            self._goal_of[slots] = (slots + self.episodes[slots] * 7919 + self._seed) % len(self.goals)
+        else:
+            self._goal_of[slots] = 0
+        self._codes.assign(slots, self._source, self._first[self._goal_of[slots]])
+        count, codes, place = self._codes.count[slots], self._codes.codes[slots], self._codes.place[slots]
+        starts = np.zeros((len(slots), START_COLUMNS))
+        seen = np.zeros_like(count) if self.free_starts else count
+        draw_starts(self._seed, slots, self.episodes[slots], seen, codes, place, len(COLUMNS), starts)
+        if self.free_starts:  # places of the goal still have to be drawn
+            spare = starts.copy()
+            draw_starts(self._seed + 1, slots, self.episodes[slots], count, codes, place, len(COLUMNS), spare)
+        self._write(slots, starts)
+        self._begin(slots)
+        self._codes.place[slots] = place
+
+    def _write(self, slots: np.ndarray, starts: np.ndarray) -> None:
+        """Puts simulations into drawn starts."""
+        simulation = self.simulation
+        simulation.clear(slots)
+        q = np.tile(self.chain.home, (len(slots), 1))
+        solve(q, starts[:, 10:13], starts[:, 13], *self._chain, 25)
+        simulation.qpos[slots, :7] = q
+        simulation.qpos[slots, 7:9] = starts[:, 14:15] / 2
+        simulation.ctrl[slots, :7] = q
+        simulation.ctrl[slots, 7] = np.where(starts[:, 14] > 0, 255, 0)
+        self._qcmd[slots] = q
+        for block in range(2):
+            at, pose = 9 + 7 * block, starts[:, 4 * block : 4 * block + 4]
+            simulation.qpos[slots, at : at + 3] = pose[:, :3]
+            simulation.qpos[slots, at + 3] = np.cos(pose[:, 3] / 2)
+            simulation.qpos[slots, at + 4 : at + 6] = 0
+            simulation.qpos[slots, at + 6] = np.sin(pose[:, 3] / 2)
+        simulation.qpos[slots, 23] = starts[:, 8]
+        self.latches[slots] = 0.0
+        self.latches[slots, :4] = starts[:, 10:14]
+        self.latches[slots, L_GRIP] = np.where(starts[:, 14] > 0, 1.0, -1.0)
+        self.latches[slots, L_LAMP] = starts[:, 9]
+        simulation.refresh(slots)
+        self._extract_now(slots)
+
+    def _extract_now(self, slots: np.ndarray) -> None:
+        """Facts of ``slots`` alone (the others' latches must not see a second look at the same step)."""
+        latches, facts, lost = self.latches[slots], self.facts[slots], self.lost[slots]
+        s = self.simulation
+        extract(s.qpos[slots], s.qvel[slots], s.sensor[slots], latches, facts, lost)
+        self.latches[slots], self.facts[slots], self.lost[slots] = latches, facts, lost
+
+    def _judge(self) -> None:
+        """Distances of the current stages, hold counts, and moves on to the next stage where one is done."""
+        codes = self._codes
+        evaluate(self.facts, codes.count, codes.codes, codes.place, self.distance)
+        holds = self.distance.min(axis=1) > 0
+        self._held = np.where(holds, self._held + 1, 0)
+        if self._source.count.shape[0] > len(self.goals):  # some goal has several stages
+            on = np.flatnonzero((self._held >= self.hold) & (self._stage < self._stages[self._goal_of] - 1))
+            if on.size:
+                self._stage[on] += 1
+                self._held[on] = 0
+                codes.assign(on, self._source, self._first[self._goal_of[on]] + self._stage[on])
+                evaluate(self.facts, codes.count, codes.codes, codes.place, self.distance)
+
+    def _featurise(self) -> None:
+        codes = self._codes
+        goal_targets(self.facts, codes.count, codes.codes, codes.place, self.targets, self.mask, self.role)
+        features(self.facts, self.targets, self.mask, self.role, self._features)
+
+    def _look(self) -> None:
+        """Distances and features after starts or goals changed, without moving any clock."""
+        codes = self._codes
+        evaluate(self.facts, codes.count, codes.codes, codes.place, self.distance)
+        self._featurise()
+
+    def _observation(self) -> Any:
+        flat = self._features.copy()
+        if self.observation_kind == "flat":
+            return flat
+        achieved = np.ones((self.num_envs, GOAL_DIM + GROUPS))
+        achieved[:, 0:3] = self.facts[:, BLOCK : BLOCK + 3]
+        achieved[:, 3:6] = self.facts[:, BLOCK + BLOCK_STRIDE : BLOCK + BLOCK_STRIDE + 3]
+        achieved[:, 6], achieved[:, 7] = self.facts[:, DRAWER], self.facts[:, LAMP]
+        return {
+            "observation": flat,
+            "achieved_goal": achieved,
+            "desired_goal": np.concatenate([self.targets, self.mask], axis=1),
+        }
+
+    def _info(self, success: np.ndarray | None = None, bad_physics: np.ndarray | None = None) -> dict[str, Any]:
+        none = np.zeros(self.num_envs, np.bool_)
+        return {
+            "success": none if success is None else success,
+            "bad_physics": none if bad_physics is None else bad_physics,
+            "lost": self.lost.copy(),
+            "reward_terms": self.terms.copy(),
+            "costs": self.costs.copy(),
+        }
+
+
+class TabletopEnv(gym.Env):
+    """The single environment: `TabletopVectorEnv` at n = 1, with the same arguments."""
+
+    metadata = {"render_modes": ["rgb_array"], "render_fps": CONTROL_HZ}
+
+    def __init__(self, render_mode: str | None = None, **kwargs: Any):
+        self.vector = TabletopVectorEnv(1, autoreset_mode=AutoresetMode.DISABLED, render_mode=render_mode, **kwargs)
+        self.render_mode = render_mode
+        self.observation_space = self.vector.single_observation_space
+        self.action_space = self.vector.single_action_space
+        if self.vector.observation_kind == "dict":  # a goal environment, as hindsight replay expects it
+            self.compute_reward = self.vector.compute_reward
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None):
+        """Starts an episode; observation and info."""
+        super().reset(seed=seed)
+        observation, info = self.vector.reset(seed=seed, options=options)
+        return self._one(observation), self._one(info)
+
+    def step(self, action: np.ndarray):
+        """One control step; the usual five."""
+        observation, reward, terminated, truncated, info = self.vector.step(np.asarray(action)[None])
+        return self._one(observation), float(reward[0]), bool(terminated[0]), bool(truncated[0]), self._one(info)
+
+    def render(self):
+        return self.vector.render()[0]
+
+    def close(self) -> None:
+        self.vector.close()
+
+    @staticmethod
+    def _one(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {key: TabletopEnv._one(item) for key, item in value.items()}
+        first = value[0]
+        return first.item() if isinstance(first, np.generic) else first
