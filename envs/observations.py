@@ -19,7 +19,7 @@ from envs.predicates import (
     LEFT_OF, LIFTED, LIT, NEXT_TO, ON, OPEN, PLACED, TOOL, TOOL_V, WIDTH, YAW, literal_target,
 )  # fmt: skip
 
-__all__ = ["FEATURES", "GOAL_DIM", "GROUPS", "LIMIT", "features", "goal_targets"]
+__all__ = ["FEATURES", "GOAL_DIM", "GROUPS", "LIMIT", "features", "goal_targets", "hindsight_features"]
 
 GOAL_DIM, GROUPS = 8, 4
 FEATURES = 78
@@ -130,3 +130,40 @@ def features(x, targets, mask, role, out):
         o[c + 14] = mask[i, 3]
         for k in range(o.shape[0]):
             o[k] = _clip(o[k], LIMIT)
+
+
+@nb.njit(cache=True, nogil=True)
+def hindsight_targets(x, later, targets, mask, role):
+    """What happened between two facts rows, as a goal: fills targets, mask and role from x and later float[n, NX].
+
+    A group is spoken of where it changed: a block that moved 2 cm, a drawer that moved 3 cm, a switched lamp.
+    The first block is the one that moved more.
+    """
+    for i in range(x.shape[0]):
+        far = 0.0
+        role[i] = 0
+        for b in range(2):
+            moved = 0.0
+            for k in range(3):
+                c = BLOCK + BLOCK_STRIDE * b + k
+                targets[i, 3 * b + k] = later[i, c]
+                moved += (later[i, c] - x[i, c]) ** 2
+            mask[i, b] = 1.0 if moved > 0.02**2 else 0.0
+            if moved > far:
+                far = moved
+                role[i] = b
+        targets[i, 6] = later[i, DRAWER]
+        mask[i, 2] = 1.0 if abs(later[i, DRAWER] - x[i, DRAWER]) > 0.03 else 0.0
+        targets[i, 7] = later[i, LAMP]
+        mask[i, 3] = 1.0 if abs(later[i, LAMP] - x[i, LAMP]) > 0.5 else 0.0
+
+
+def hindsight_features(x: np.ndarray, later: np.ndarray) -> np.ndarray:
+    """Features float32[n, FEATURES] of facts x float[n, NX] for the goal of what had changed by ``later``."""
+    n = len(x)
+    targets, mask, role = np.zeros((n, GOAL_DIM)), np.zeros((n, GROUPS)), np.zeros(n, np.int64)
+    out = np.zeros((n, FEATURES), np.float32)
+    x, later = np.ascontiguousarray(x, np.float64), np.ascontiguousarray(later, np.float64)
+    hindsight_targets(x, later, targets, mask, role)
+    features(x, targets, mask, role, out)
+    return out

@@ -55,7 +55,7 @@ LIFT_CLEARANCE = 0.08
 PLACE_TOLERANCE = 0.03
 CARRY_CLEARANCE = 0.04  # `placed` asks that the block was this far off the table since the goal began
 SIDE_STEP = 0.09  # centre distance aimed at by left_of and in_front_of
-DRAWER_AIM = 0.012  # inside: where in the drawer to aim, ahead of its centre (m, y)
+DRAWER_AIM = 0.022  # inside: where in the drawer to aim, ahead of its centre (m, y)
 BESIDE_STEP = 0.058  # and by next_to
 
 
@@ -86,11 +86,21 @@ def encode(conjunctions: list[tuple[Literal, ...]]) -> Codes:
         out.count[i] = len(literals)
         for j, literal in enumerate(literals):
             first = OBJECT_INDEX[literal.args[0]]
-            second = OBJECT_INDEX.get(literal.args[1], 0) if len(literal.args) > 1 else 0
+            second = OBJECT_INDEX.get(literal.args[1], -1) if len(literal.args) > 1 else -1
             out.codes[i, j] = PREDICATE_INDEX[literal.predicate], first, second, 1 if literal.positive else -1
             if len(literal.args) > 1 and literal.args[1] in PLACES:
                 out.place[i, j] = PLACES[literal.args[1]]
     return out
+
+
+@nb.njit(cache=True, nogil=True)
+def _side(x, a):
+    """Which half of the drawer or cabinet block ``a`` goes to (m along x): red left, blue right, or the free half."""
+    side = -0.04 if a == 0 else 0.04
+    other = BLOCK + BLOCK_STRIDE * (1 - a)
+    if x[other + 1] < _CY + x[DRAWER] + 0.1 and (x[other] - _CX) * side > 0.0:
+        return -side
+    return side
 
 
 @nb.njit(cache=True, nogil=True)
@@ -105,12 +115,12 @@ def literal_target(x, predicate, a, b, px, py, out):
         out[1] = x[pa + 1]
         out[2] = BLOCK_HALF + 0.11
     elif predicate == INSIDE:
-        out[0] = _CX
+        out[0] = _CX + _side(x, a)
         out[1] = _CY + x[DRAWER] + DRAWER_AIM
         out[2] = DRAWER_FLOOR + BLOCK_HALF
     elif predicate == ON and b == _CABINET:
-        out[0] = _CX
-        out[1] = _CY + 0.02
+        out[0] = _CX + _side(x, a)
+        out[1] = _CY
         out[2] = CABINET_TOP + BLOCK_HALF
     elif predicate == ON or predicate == LEFT_OF or predicate == IN_FRONT_OF or predicate == NEXT_TO:
         pb = BLOCK + BLOCK_STRIDE * b
@@ -124,6 +134,9 @@ def literal_target(x, predicate, a, b, px, py, out):
             out[0] -= SIDE_STEP
         else:
             out[0] += BESIDE_STEP if x[pb] < 0.5 else -BESIDE_STEP
+        if predicate != ON:  # within reach, and clear of the button's box; the predicates' ranges allow for it
+            out[0] = max(out[0], 0.325)
+            out[1] = min(out[1], 0.28)
 
 
 @nb.njit(cache=True, nogil=True)

@@ -32,14 +32,14 @@ from numpy.typing import NDArray
 
 from envs.shading import aim, edges, gather, obscure, pack, scatter, shade
 
-__all__ = ["LAMP_DARK", "LAMP_LIT", "Caster", "geom_rgba"]
+__all__ = ["LAMP_DARK", "LAMP_LIT", "Caster"]
 
 F64 = NDArray[np.float64]
 RAYS = 131_072  # rays held in memory at once
 UNIT = 512  # rays that one simulation of the batch answers in a call
 GROUPS = np.array([1, 1, 1, 0, 0, 0], np.uint8)  # geom groups that are drawn
 SUBPIXEL = np.array([[-0.125, -0.375], [0.375, -0.125], [0.125, 0.375], [-0.375, 0.125]])  # rotated grid
-EDGE = 0.04  # colour difference to a neighbour (of 1) from which a pixel is sampled again
+EDGE = 0.05  # colour difference to a neighbour (of 1) from which a pixel is sampled again
 LAMP_LIT, LAMP_DARK = (1.0, 0.84, 0.16), (0.21, 0.20, 0.17)
 CELL = 0.1  # metres: a cell of the checker on a plane without a texture
 SKY = ((0.71, 0.75, 0.80), (0.95, 0.96, 0.97))  # background without a skybox: below, above
@@ -50,7 +50,7 @@ class Frames:
     """Kinematics of `F` pictures: where geoms, lights and the camera are (world frame, metres)."""
 
     qpos: F64  # [F, nq]
-    centre: F64  # [F, G, 3] bounding spheres of the geoms that are no planes
+    spheres: NDArray[np.float32]  # [F, 4, S] what bounds the geoms that are no planes: centre, squared radius
     plane_pos: F64  # [F, P, 3]
     plane_mat: F64  # [F, P, 9]
     light_pos: F64  # [F, L, 3]
@@ -154,7 +154,7 @@ class Caster:
         model, data, n = self.model, self._data, len(qpos)
         planes, lights = len(self._plane), len(self._lights)
         out = Frames(
-            qpos, np.empty((n, len(self._solid), 3)), np.empty((n, planes, 3)), np.empty((n, planes, 9)),
+            qpos, np.empty((n, 4, len(self._radius2)), np.float32), np.empty((n, planes, 3)), np.empty((n, planes, 9)),
             np.empty((n, lights, 3)), np.empty((n, lights, 3)), np.zeros((n, 3)), np.empty((n, 3)), np.empty((n, 3, 3)),
         )  # fmt: skip
         for i in range(n):
@@ -162,7 +162,9 @@ class Caster:
             mujoco.mj_kinematics(model, data)
             mujoco.mj_comPos(model, data)
             mujoco.mj_camlight(model, data)
-            out.centre[i] = data.geom_xpos[self._solid]
+            turn = data.geom_xmat[self._owner].reshape(-1, 3, 3)
+            out.spheres[i, :3] = (data.geom_xpos[self._owner] + np.einsum("sij,sj->si", turn, self._offset)).T
+            out.spheres[i, 3] = self._radius2
             out.plane_pos[i], out.plane_mat[i] = data.geom_xpos[self._plane], data.geom_xmat[self._plane]
             out.light_pos[i], out.light_dir[i] = data.light_xpos[self._lights], data.light_xdir[self._lights]
             if self._lamp >= 0:
@@ -184,8 +186,8 @@ class Caster:
         """Writes origin, direction and first hit of the rays through `pixel` [R, 2] into the buffers."""
         rays, size = self._rays, len(frame)
         self._spread(
-            aim, size, 1, pixel, frame, self._lens, frames.eye, frames.turn, (frames.centre, self._radius2),
-            self._at_planes(frames), rays.origin, rays.direction, rays.near, rays.dist, rays.geom, rays.normal,
+            aim, size, 1, pixel, frame, self._lens, frames.eye, frames.turn, frames.spheres, self._at_planes(frames),
+            rays.origin, rays.direction, rays.near, rays.dist, rays.geom, rays.normal,
         )  # fmt: skip
         if found := self._ask(frames, frame, rays.origin, rays.direction):
             units, dist, geom, normal = found
@@ -211,8 +213,8 @@ class Caster:
             self._spread(
                 obscure, size, 1, rays.origin, rays.direction, frame, rays.dist, rays.geom, rays.normal,
                 int(self._light_table[0][shadow]), np.ascontiguousarray(position), np.ascontiguousarray(direction),
-                (frames.centre, self._radius2), self._at_planes(frames), rays.shadow_origin, rays.shadow_direction,
-                rays.reach, rays.near, light,
+                frames.spheres, self._at_planes(frames), rays.shadow_origin, rays.shadow_direction, rays.reach,
+                rays.near, light,
             )  # fmt: skip
             if found := self._ask(frames, frame, rays.shadow_origin, rays.shadow_direction):
                 index, dist = rays.index[: found[0]], found[1]
@@ -232,11 +234,11 @@ class Caster:
     def _read_geoms(self) -> None:
         """What is drawn and how: colours, gloss, bounding spheres, the lamp."""
         model = self.model
-        rgba = geom_rgba(model)
+        rgba = _geom_rgba(model)
         drawn = (model.geom_group < 3) & (rgba[:, 3] > 0)
         plane = model.geom_type == mujoco.mjtGeom.mjGEOM_PLANE
-        self._solid, self._plane = np.flatnonzero(drawn & ~plane), np.flatnonzero(drawn & plane).astype(np.int32)
-        self._radius2 = np.square(model.geom_rbound[self._solid] * 1.0001)
+        self._plane = np.flatnonzero(drawn & plane).astype(np.int32)
+        self._owner, self._offset, self._radius2 = _spheres(model, np.flatnonzero(drawn & ~plane))
         self._rgb = rgba[:, :3].astype(np.float64)
         self._gloss = np.tile([0.5, 0.5, 0.0], (model.ngeom, 1))  # specular, shininess, emission
         for g in np.flatnonzero(model.geom_matid >= 0):
@@ -281,7 +283,27 @@ class Caster:
         return model.geom_size[self._plane], (repeat, start, shape, mean, haze, np.concatenate(texels))
 
 
-def geom_rgba(model: mujoco.MjModel) -> NDArray[np.float32]:
+def _spheres(model: mujoco.MjModel, geoms: NDArray[np.int64]) -> tuple[NDArray[np.int64], F64, F64]:
+    """Spheres that together contain the geoms: owner [S], centre in the geom's frame [S, 3], squared radius [S].
+
+    A long or flat geom's bounding box is cut into up to 4 near-cubes a side, each in a sphere of its own. The radii
+    have a margin for single precision.
+    """
+    owner, offset, radius2 = [], [], []
+    for g in geoms.tolist():
+        box = model.geom_aabb[g] if model.geom_dataid[g] < 0 else np.r_[0, 0, 0, np.full(3, model.geom_rbound[g])]
+        centre, half = box[:3], np.maximum(box[3:], 1e-6)
+        cuts = np.clip(np.rint(half / np.sort(half)[1]), 1, 4).astype(int)
+        steps = [half[k] * (2 * np.arange(cuts[k]) + 1 - cuts[k]) / cuts[k] for k in range(3)]
+        grid = np.stack(np.meshgrid(*steps, indexing="ij"), -1).reshape(-1, 3)
+        owner += [g] * len(grid)
+        offset.append(centre + grid)
+        radius2 += [float(np.square(half / cuts).sum())] * len(grid)
+    margin = 1e-5 * model.stat.extent**2
+    return np.array(owner, np.int64), np.concatenate([np.zeros((0, 3)), *offset]), np.array(radius2) + margin
+
+
+def _geom_rgba(model: mujoco.MjModel) -> NDArray[np.float32]:
     """Colours [ngeom, 4] as MuJoCo draws them: a geom's own unless it is the default, then its material's."""
     rgba = model.geom_rgba.copy()
     default = (rgba == np.float32([0.5, 0.5, 0.5, 1])).all(1) & (model.geom_matid >= 0)

@@ -11,19 +11,20 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
+single = np.float32
 CONTRAST = 0.05  # relative contrast of the checker on a plane without a texture
 
 
 @njit(cache=True, nogil=True)
-def _passes(ox, oy, oz, dx, dy, dz, centre, radius2):
-    """Whether a ray meets one of the bounding spheres `centre` [G, 3], `radius2` [G]."""
-    near = False
-    for g in range(radius2.shape[0]):
-        cx, cy, cz = centre[g, 0] - ox, centre[g, 1] - oy, centre[g, 2] - oz
+def _passes(ox, oy, oz, dx, dy, dz, spheres):
+    """Whether a ray meets one of the `spheres` [4, G] (centre, squared radius); in single precision, branch-free."""
+    met = 0
+    for g in range(spheres.shape[1]):
+        cx, cy, cz = spheres[0, g] - ox, spheres[1, g] - oy, spheres[2, g] - oz
         along = cx * dx + cy * dy + cz * dz
-        square, outside = along * along, cx * cx + cy * cy + cz * cz - radius2[g]
-        near |= (square >= outside) & ((along > 0.0) | (outside < 0.0))
-    return near
+        outside = cx * cx + cy * cy + cz * cz - spheres[3, g]  # negative: the ray starts inside
+        met += np.int32(1) if along * max(along, np.float32(0.0)) >= outside else np.int32(0)
+    return met > 0
 
 
 @njit(cache=True, nogil=True)
@@ -44,14 +45,13 @@ def _meets_plane(ox, oy, oz, dx, dy, dz, pos, mat, size):
 
 
 @njit(cache=True, nogil=True)
-def aim(start, stop, pixel, frame, lens, eye, turn, solids, planes, origin, direction, near, dist, geom, normal):
+def aim(start, stop, pixel, frame, lens, eye, turn, spheres, planes, origin, direction, near, dist, geom, normal):
     """Rays through image points `pixel` [R, 2] (column, row); those that can only meet planes are answered.
 
     `lens` is (width, height, tangent of half the vertical field of view); `eye` [F, 3] and `turn` [F, 3, 3]
-    place the camera; `solids` is (centre [F, G, 3], radius2 [G]), `planes` (id [P], pos, mat [F, P, 9], size).
+    place the camera; `spheres` is [F, 4, G], `planes` (id [P], pos, mat [F, P, 9], size).
     """
     width, height, tangent = lens
-    centre, radius2 = solids
     pid, ppos, pmat, psize = planes
     for r in range(start, stop):
         f = frame[r]
@@ -65,7 +65,7 @@ def aim(start, stop, pixel, frame, lens, eye, turn, solids, planes, origin, dire
         ox, oy, oz = origin[r, 0], origin[r, 1], origin[r, 2]
         dx, dy, dz = direction[r, 0], direction[r, 1], direction[r, 2]
         dist[r], geom[r] = -1.0, -1
-        near[r] = _passes(ox, oy, oz, dx, dy, dz, centre[f], radius2)
+        near[r] = _passes(single(ox), single(oy), single(oz), single(dx), single(dy), single(dz), spheres[f])
         if near[r]:
             continue
         for p in range(pid.shape[0]):
@@ -76,13 +76,12 @@ def aim(start, stop, pixel, frame, lens, eye, turn, solids, planes, origin, dire
 
 
 @njit(cache=True, nogil=True)
-def obscure(start, stop, origin, direction, frame, dist, geom, normal, beam, pos, aimed, solids, planes,
+def obscure(start, stop, origin, direction, frame, dist, geom, normal, beam, pos, aimed, spheres, planes,
             start_at, towards, reach, near, light):  # fmt: skip
     """Shadow rays from hits towards one light (at `pos` [F, 3] pointing along `aimed`; `beam` 1: directional).
 
     Writes `light` [R]: 0 where a plane is in the way, else 1; the rays that MuJoCo must be asked are `near`.
     """
-    centre, radius2 = solids
     pid, ppos, pmat, psize = planes
     for r in range(start, stop):
         f = frame[r]
@@ -104,7 +103,9 @@ def obscure(start, stop, origin, direction, frame, dist, geom, normal, beam, pos
             t = _meets_plane(px, py, pz, lx, ly, lz, ppos[f, p], pmat[f, p], psize[p])
             if t >= 0.0 and t < far:
                 light[r] = 0.0
-        if light[r] == 1.0 and _passes(px, py, pz, lx, ly, lz, centre[f], radius2):
+        if light[r] == 0.0:
+            continue
+        if _passes(single(px), single(py), single(pz), single(lx), single(ly), single(lz), spheres[f]):
             near[r], reach[r] = True, far
             start_at[r, 0], start_at[r, 1], start_at[r, 2] = px, py, pz
             towards[r, 0], towards[r, 1], towards[r, 2] = lx, ly, lz
@@ -157,6 +158,12 @@ def scatter(start, stop, index, found_dist, found_geom, found_normal, dist, geom
 
 
 @njit(cache=True, nogil=True)
+def _square(u, smear):
+    """A square wave of period 1 between -1 and 1, its flanks as wide as a pixel (`smear` / 2 periods)."""
+    return max(-1.0, min(1.0, (1.0 - 4.0 * abs(u - np.floor(u) - 0.5)) / max(smear, 1e-6)))
+
+
+@njit(cache=True, nogil=True)
 def shade(start, stop, origin, direction, frame, dist, geom, normal, light, look, lights, lpos, ldir, head, sky,
           ppos, pmat, finish, lamp, lamp_on, lamp_pos, lamp_rgb, footprint, out):  # fmt: skip
     """Colours `out` [R, 3] (0 to 1) of rays with known hits.
@@ -204,8 +211,7 @@ def shade(start, stop, origin, direction, frame, dist, geom, normal, light, look
                 green *= tmean[p, 1] + crisp * (texels[at, 1] - tmean[p, 1])
                 blue *= tmean[p, 2] + crisp * (texels[at, 2] - tmean[p, 2])
             else:
-                odd = (int(np.floor(2.0 * u)) + int(np.floor(2.0 * v))) & 1
-                tone = 1.0 + crisp * CONTRAST * (1.0 - 2.0 * odd)
+                tone = 1.0 + crisp * CONTRAST * _square(u, smear) * _square(v, smear)
                 red, green, blue = red * tone, green * tone, blue * tone
         shine = 128.0 * gloss[g, 1]
         glint = gloss[g, 0] * facing**shine if p < 0 else 0.0

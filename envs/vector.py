@@ -17,10 +17,10 @@ from gymnasium.vector.utils import batch_space
 from envs.goals import Goal
 from envs.kinematics import Chain, solve
 from envs.observations import FEATURES, GOAL_DIM, GROUPS, LIMIT, features, goal_targets
-from envs.playroom.resets import START_COLUMNS, draw_starts
+from envs.playroom.resets import START_COLUMNS, draw_places, draw_starts
 from envs.playroom.robot import HOME
-from envs.playroom.scene import TIMESTEP, build_model
-from envs.predicates import BLOCK, BLOCK_STRIDE, COLUMNS, DRAWER, LAMP, MAX_LITERALS, Codes, encode, evaluate
+from envs.playroom.scene import BLOCK_HALF, TIMESTEP, build_model
+from envs.predicates import B_PEAK, BLOCK, BLOCK_STRIDE, COLUMNS, DRAWER, LAMP, MAX_LITERALS, Codes, encode, evaluate
 from envs.rewards import COSTS, REWARD_TERMS, reward_terms
 from envs.simulation import Simulation
 from envs.step import L_GRIP, L_LAMP, L_PEAK, LATCHES, extract, joint_action, tool_action
@@ -60,7 +60,7 @@ class TabletopVectorEnv(VectorEnv):
         *,
         control: str = "tool",
         observation: str = "flat",
-        max_steps: int = 100,
+        max_steps: int = 120,
         terminate_on_success: bool = True,
         hold: int = 5,
         reward_weights: tuple[float, float, float] = (1.0, 0.5, 0.5),
@@ -137,6 +137,7 @@ class TabletopVectorEnv(VectorEnv):
         slots = np.arange(self.num_envs) if slots is None else slots
         self._goal_of[slots] = which
         self._begin(slots)
+        self._load(slots)
         self._look()
 
     def goal_text(self, slot: int) -> str:
@@ -148,9 +149,21 @@ class TabletopVectorEnv(VectorEnv):
         self._stage[slots] = 0
         self._held[slots] = 0
         self.elapsed[slots] = 0
-        self._codes.assign(slots, self._source, self._first[self._goal_of[slots]])
-        self.latches[slots, L_PEAK] = self.facts[slots, BLOCK + 2] - 0.02
-        self.latches[slots, L_PEAK + 1] = self.facts[slots, BLOCK + BLOCK_STRIDE + 2] - 0.02
+        for block in range(2):
+            at = BLOCK + BLOCK_STRIDE * block
+            self.latches[slots, L_PEAK + block] = self.facts[slots, at + 2] - BLOCK_HALF
+            self.facts[slots, at + B_PEAK] = self.latches[slots, L_PEAK + block]
+
+    def _load(self, slots: np.ndarray) -> None:
+        """Loads the codes of the slots' current stages and draws their places where the goal leaves them open."""
+        codes = self._codes
+        codes.assign(slots, self._source, self._first[self._goal_of[slots]] + self._stage[slots])
+        place = codes.place[slots]
+        draw_places(
+            self._seed, slots, self.episodes[slots] + 1000 * self._stage[slots], self.facts[slots], codes.count[slots],
+            codes.codes[slots], place,
+        )  # fmt: skip
+        codes.place[slots] = place
 
     # -- gymnasium -----------------------------------------------------------------------------------------------
 
@@ -304,6 +317,7 @@ class TabletopVectorEnv(VectorEnv):
             self._goal_of[slots] = (slots + self.episodes[slots] * 7919 + self._seed) % len(self.goals)
         else:
             self._goal_of[slots] = 0
+        self._stage[slots] = 0
         self._codes.assign(slots, self._source, self._first[self._goal_of[slots]])
         count, codes, place = self._codes.count[slots], self._codes.codes[slots], self._codes.place[slots]
         starts = np.zeros((len(slots), START_COLUMNS))
@@ -359,7 +373,7 @@ class TabletopVectorEnv(VectorEnv):
             if on.size:
                 self._stage[on] += 1
                 self._held[on] = 0
-                codes.assign(on, self._source, self._first[self._goal_of[on]] + self._stage[on])
+                self._load(on)
                 evaluate(self.facts, codes.count, codes.codes, codes.place, self.distance)
 
     def _featurise(self) -> None:

@@ -18,9 +18,9 @@ from envs.playroom.scene import BLOCK_HALF, CABINET, CABINET_TOP, DRAWER_FLOOR
 from envs.predicates import CLOSED, INSIDE, LIT, ON, OPEN, OBJECT_INDEX, literal_distance  # noqa: I001
 from envs.predicates import BLOCK, BLOCK_STRIDE, DRAWER, GRIP, LAMP, TOOL, WIDTH
 
-__all__ = ["AREA_HIGH", "AREA_LOW", "START_COLUMNS", "draw_starts"]
+__all__ = ["AREA_HIGH", "AREA_LOW", "START_COLUMNS", "draw_places", "draw_starts"]
 
-AREA_LOW, AREA_HIGH = np.array([0.37, 0.0]), np.array([0.63, 0.22])  # where blocks lie, m
+AREA_LOW, AREA_HIGH = np.array([0.385, 0.0]), np.array([0.63, 0.21])  # where blocks lie, m
 START_COLUMNS = 16  # red x y z yaw, blue x y z yaw, drawer, lamp, tool x y z yaw, opening (m), spare
 _CABINET = OBJECT_INDEX["cabinet"]
 _CX, _CY = float(CABINET[0]), float(CABINET[1])
@@ -74,15 +74,16 @@ def _blocks(state, start, first, easy):
         u = _uniform(state, 0.0, 1.0)
         if b == first and easy:
             continue
-        if u < 0.07:
+        taken = start[4 * (1 - b) + 1] < -0.02  # the other block is in the drawer or on the cabinet already
+        if u < 0.07 and not taken:
             start[4 * b] = _CX + _uniform(state, -0.06, 0.06)
-            start[4 * b + 1] = _CY + _uniform(state, -0.03, 0.06)
+            start[4 * b + 1] = _CY + _uniform(state, -0.04, 0.0)
             start[4 * b + 2] = CABINET_TOP + BLOCK_HALF
-        elif u < 0.14 and start[8] > 0.13:
+        elif 0.07 <= u < 0.14 and start[8] > 0.148 and not taken:
             start[4 * b] = _CX + _uniform(state, -0.05, 0.05)
-            start[4 * b + 1] = _CY + start[8] + _uniform(state, -0.02, 0.045)
+            start[4 * b + 1] = _CY + start[8] + _uniform(state, 0.005, 0.045)
             start[4 * b + 2] = DRAWER_FLOOR + BLOCK_HALF
-        elif u < 0.20 and start[4 * (1 - b) + 2] < BLOCK_HALF + 0.001 and b == first:
+        elif 0.14 <= u < 0.20 and start[4 * (1 - b) + 2] < BLOCK_HALF + 0.001 and b == first:
             start[4 * b] = start[4 * (1 - b)] + _uniform(state, -0.008, 0.008)
             start[4 * b + 1] = start[4 * (1 - b) + 1] + _uniform(state, -0.008, 0.008)
             start[4 * b + 2] = 3 * BLOCK_HALF
@@ -90,9 +91,46 @@ def _blocks(state, start, first, easy):
 
 
 @nb.njit(cache=True, nogil=True)
+def _places(state, start, count, codes, place):
+    """Draws what is nan in place[4, 2]: away from where the block is, and from the other block."""
+    for j in range(count):
+        b = codes[j, 1]
+        if b >= 2 or not math.isnan(place[j, 0]):
+            continue
+        other = 1 - b
+        px = 0.0
+        py = 0.0
+        for _ in range(40):
+            px, py = _spot(state, start[4 * b], start[4 * b + 1], 0.08)
+            if (px - start[4 * other]) ** 2 + (py - start[4 * other + 1]) ** 2 > 0.085**2:
+                break
+        place[j, 0] = px
+        place[j, 1] = py
+
+
+@nb.njit(cache=True, nogil=True)
+def _seeded(state, seed, slot, episode):
+    state[0] = _mix(np.uint64(seed) * np.uint64(0x9E3779B97F4A7C15) + np.uint64(slot) + np.uint64(1))
+    state[0] = _mix(state[0] + np.uint64(episode) * np.uint64(0xD1B54A32D192ED03))
+
+
+@nb.njit(cache=True, nogil=True)
+def draw_places(seed, slots, episodes, facts, count, codes, place):
+    """Fills undrawn places (nan) of goals given to running slots; facts float64[m, NX], place float64[m, 4, 2]."""
+    state = np.zeros(1, np.uint64)
+    start = np.zeros(START_COLUMNS)
+    for i in range(slots.shape[0]):
+        _seeded(state, seed + 1, slots[i], episodes[i])
+        for b in range(2):
+            for k in range(3):
+                start[4 * b + k] = facts[i, BLOCK + BLOCK_STRIDE * b + k]
+        _places(state, start, count[i], codes[i], place[i])
+
+
+@nb.njit(cache=True, nogil=True)
 def _free(start, x, y, z):
     """Whether a tool there is clear of cabinet, button and blocks."""
-    if y < -0.08 and z < 0.17 and abs(x - _CX) < 0.15:
+    if y < 0.0 and z < 0.17 and abs(x - _CX) < 0.15:
         return False
     if y > 0.26 and z < 0.12:
         return False
@@ -109,10 +147,10 @@ def draw_starts(seed, slots, episodes, count, codes, place, facts_columns, start
     seed int, slots and episodes int64[m], count int64[m], codes int64[m, 4, 4], place float64[m, 4, 2] (changed).
     """
     x = np.zeros(facts_columns)
+    given = place.copy()
     state = np.zeros(1, np.uint64)
     for i in range(slots.shape[0]):
-        state[0] = _mix(np.uint64(seed) * np.uint64(0x9E3779B97F4A7C15) + np.uint64(slots[i]) + np.uint64(1))
-        state[0] = _mix(state[0] + np.uint64(episodes[i]) * np.uint64(0xD1B54A32D192ED03))
+        _seeded(state, seed, slots[i], episodes[i])
         start = starts[i]
         for attempt in range(60):
             first = 0
@@ -151,17 +189,9 @@ def draw_starts(seed, slots, episodes, count, codes, place, facts_columns, start
             start[13] = _uniform(state, -0.8, 0.8)
             start[14] = 0.08 if _uniform(state, 0.0, 1.0) < 0.7 else 0.0
             for j in range(count[i]):
-                if codes[i, j, 1] < 2 and math.isnan(place[i, j, 0]):
-                    b = codes[i, j, 1]
-                    other = 1 - b
-                    px = 0.0
-                    py = 0.0
-                    for _ in range(40):
-                        px, py = _spot(state, start[4 * b], start[4 * b + 1], 0.08)
-                        if (px - start[4 * other]) ** 2 + (py - start[4 * other + 1]) ** 2 > 0.085**2:
-                            break
-                    place[i, j, 0] = px
-                    place[i, j, 1] = py
+                for k in range(2):
+                    place[i, j, k] = given[i, j, k]
+            _places(state, start, count[i], codes[i], place[i])
             # The goal must not hold yet: judge it on the facts this start would give.
             for b in range(2):
                 for k in range(3):
@@ -185,7 +215,7 @@ def draw_starts(seed, slots, episodes, count, codes, place, facts_columns, start
                     below = 4 * c[2]
                     if start[4 * c[1] + 2] > 2 * BLOCK_HALF and start[below + 2] > BLOCK_HALF + 0.001:
                         reachable = False
-                elif c[1] < 2 and c[2] < 2 and c[1] != c[2] and start[4 * c[2] + 2] > BLOCK_HALF + 0.001:
+                elif c[1] < 2 and c[2] >= 0 and c[2] < 2 and c[1] != c[2] and start[4 * c[2] + 2] > BLOCK_HALF + 0.001:
                     reachable = False  # side by side on the table: the other block must lie there
             if not holds and reachable:
                 break

@@ -1,0 +1,124 @@
+"""Hydra's composition of a command's configuration, with errors a person can act on.
+
+``compose(RunConfig, ["preset=quick", "seed=1"])`` reads ``configs/``, applies the overrides and gives the
+dataclass. Nothing is written and the working directory stays as it is.
+"""
+
+from __future__ import annotations
+
+import difflib
+from pathlib import Path
+from typing import Any, TypeVar, cast
+
+from hydra import compose as hydra_compose
+from hydra import initialize_config_dir
+from hydra.core.config_store import ConfigStore
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
+from hydra.errors import HydraException
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
+
+from embodied.cli import schema as schemas
+from embodied.errors import ConfigError
+
+C = TypeVar("C")
+for _schema in schemas.Checked.__subclasses__():
+    ConfigStore.instance().store(name=f"{_schema.__name__}_schema", node=_schema)
+
+
+def config_dir() -> Path:
+    """The folder of YAML files: inside the installed package, or at the top of a checkout."""
+    package = Path(__file__).resolve().parents[1]
+    inside = package / "configs"
+    return inside if inside.is_dir() else package.parent / "configs"
+
+
+def choices(group: str) -> list[str]:
+    """The names a configuration group offers, e.g. the presets."""
+    return sorted(path.stem for path in (config_dir() / group).glob("*.yaml"))
+
+
+def groups(schema: type) -> dict[str, list[str]]:
+    """Configuration groups of a command: group -> names. Only ``embodied run`` has one."""
+    return {"preset": choices("preset")} if schema is schemas.RunConfig else {}
+
+
+def compose(schema: type[C], overrides: list[str] | tuple[str, ...] = ()) -> C:
+    """A command's configuration, ``key=value`` overrides applied. Raises ConfigError in one sentence."""
+    parsed = [_parse(text) for text in overrides]
+    for override in parsed:
+        _check_key(schema, override)
+    name = "run" if schema is schemas.RunConfig else f"{schema.__name__}_schema"
+    try:
+        with initialize_config_dir(config_dir=str(config_dir()), version_base="1.3"):
+            config = hydra_compose(name, overrides=[str(override.input_line) for override in parsed])
+        return cast("C", OmegaConf.to_object(config))
+    except (HydraException, OmegaConfBaseException, YAMLError) as error:
+        raise ConfigError(_sentence(schema, error)) from error
+
+
+def save(config: Any, path: Path) -> None:
+    """Write a configuration as YAML that ``load`` reads back to an equal one."""
+    path.write_text(OmegaConf.to_yaml(OmegaConf.structured(config)), encoding="utf-8")
+
+
+def load(schema: type[C], path: Path) -> C:
+    """Read what ``save`` wrote. Raises ConfigError where the file does not fit the schema."""
+    try:
+        loaded = OmegaConf.load(path)
+        return cast("C", OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(schema), loaded)))
+    except (OmegaConfBaseException, YAMLError) as error:
+        raise ConfigError(f"{path}: {_sentence(schema, error)}") from error
+
+
+def difference(old: Any, new: Any) -> dict[str, tuple[Any, Any]]:
+    """Dotted keys whose values differ -> (old, new), for two configurations of the same schema."""
+    before, after = OmegaConf.structured(old), OmegaConf.structured(new)
+    pairs = (
+        (key, OmegaConf.select(before, key), OmegaConf.select(after, key))
+        for key in schemas.leaves(type(old))
+    )
+    return {key: (was, now) for key, was, now in pairs if was != now}
+
+
+def _parse(text: str) -> Override:
+    try:
+        override = OverridesParser.create().parse_override(text)
+    except HydraException as error:
+        raise ConfigError(f"cannot read {text!r}: write key=value, as in seed=1 or 'runs=[a,b]'") from error
+    if override.is_add() or override.is_delete() or override.is_force_add():
+        raise ConfigError(f"cannot read {text!r}: keys can be set (key=value) but not added or removed")
+    if override.is_sweep_override():
+        raise ConfigError(f"cannot read {text!r}: one value a key; call the command once for each value")
+    return override
+
+
+def _check_key(schema: type, override: Override) -> None:
+    key = override.key_or_group
+    valid = list(schemas.leaves(schema))
+    offered = groups(schema)
+    if key in offered:
+        if override.value() not in offered[key]:
+            raise ConfigError(f"unknown {key} {override.value()!r}; choose one of: {', '.join(offered[key])}")
+    elif key not in valid:
+        raise ConfigError(_unknown(key, [*offered, *valid]))
+
+
+def _unknown(key: str, valid: list[str]) -> str:
+    close = difflib.get_close_matches(key, valid, n=1, cutoff=0.6)
+    hint = f" (did you mean {close[0]!r}?)" if close else ""
+    return f"unknown key {key!r}{hint}; valid keys: {', '.join(valid)}"
+
+
+def _sentence(schema: type, error: BaseException) -> str:
+    """The innermost reason, as one line that names the key."""
+    while isinstance(error, HydraException) and (inner := error.__cause__ or error.__context__):
+        error = inner
+    if isinstance(error, OmegaConfBaseException):
+        key = error.full_key or str(error.key)
+        if "not in" in str(error.msg):
+            return _unknown(key, list(schemas.leaves(schema)))
+        return f"{key}: {str(error.msg).splitlines()[0]}"
+    return " ".join(str(error).split())

@@ -1,0 +1,37 @@
+"""``embodied report``: the run as one self-contained HTML file."""
+
+from __future__ import annotations
+
+from embodied.cli.arguments import Arguments, Command
+from embodied.cli.schema import ReportConfig
+
+
+def run(arguments: Arguments) -> int:
+    """Write the report and print where it is."""
+    from embodied import runs
+    from embodied.cli.config import compose
+
+    COMMAND.no_words(arguments)
+    config = compose(ReportConfig, arguments.overrides)
+    run_dir = runs.find(config.run)
+    from embodied.viz.report import write_report
+
+    print(write_report(run_dir))
+    return 0
+
+
+COMMAND = Command(
+    name="report",
+    usage="embodied report [key=value ...]",
+    about="""
+Writes report.html into the run directory, also while the run goes on: what was mastered over steps and over
+time, success with intervals, held-out instructions by depth, the library, the decisions, and videos of the
+robot.
+""",
+    run=run,
+    schema=ReportConfig,
+    examples=(
+        ("embodied report", "of the newest run"),
+        ("embodied report run=runs/quick", "of that one"),
+    ),
+)

@@ -1,0 +1,189 @@
+"""Every command's configuration: a dataclass a command, one line of meaning a key.
+
+The dataclasses are the schema (an unknown key is an error), the defaults (the preset ``default``), the source
+of ``--help`` and what the Python functions take. Values are checked on construction, so a configuration built
+in Python is held to the same rules as one typed on the command line.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import Field, dataclass, field, fields, is_dataclass
+from typing import Any
+
+from embodied.errors import ConfigError
+
+
+def option(
+    default: Any,
+    meaning: str,
+    *,
+    choices: tuple[str, ...] = (),
+    low: float | None = None,
+    high: float | None = None,
+) -> Any:
+    """A dataclass field, its one-line meaning, and what it admits: ``choices`` or ``low`` to ``high``."""
+    metadata = {"meaning": meaning, "choices": choices, "low": low, "high": high}
+    if callable(default):
+        return field(default_factory=default, metadata=metadata)
+    return field(default=default, metadata=metadata)
+
+
+BACKENDS = ("auto", "egl", "osmesa", "glfw", "rays")  # those of envs.rendering, named here so that help is quick
+
+
+@dataclass
+class Checked:
+    """Checks each field against its own metadata. Raises ConfigError naming the value and the valid ones."""
+
+    prefix = ""  # how the keys of a nested configuration begin
+
+    def __post_init__(self) -> None:
+        for item in fields(self):
+            check(self.prefix + item.name, item, getattr(self, item.name))
+
+
+def check(key: str, item: Field[Any], value: Any) -> None:
+    """One field's value against its metadata."""
+    choices, low, high = (item.metadata.get(k) for k in ("choices", "low", "high"))
+    if choices and value not in choices:
+        raise ConfigError(f"{key} = {value!r} is not one of: {', '.join(choices)}")
+    if low is None and high is None:
+        return
+    above = low is None or value >= low
+    below = high is None or value <= high
+    if not (above and below):
+        bounds = f"at least {low}" if high is None else f"in [{low if low is not None else '-inf'}, {high}]"
+        raise ConfigError(f"{key} = {value!r} must be {bounds}")
+
+
+@dataclass
+class GateConfig(Checked):
+    """What a policy must prove before it becomes a skill."""
+
+    prefix = "gate."
+    screen: int = option(50, "fresh episodes of the first, cheap look at a candidate", low=1)
+    n: int = option(200, "fresh episodes of the admission itself", low=1)
+    confirm: int = option(200, "further fresh episodes, for the winner alone", low=1)
+    threshold: float = option(0.8, "the Wilson 95 % lower bound to reach", low=0.0, high=1.0)
+
+
+@dataclass
+class RenderConfig(Checked):
+    """How the robot is drawn."""
+
+    prefix = "render."
+    backend: str = option("auto", "auto: a GPU's GL where there is one, else rays", choices=BACKENDS)
+    width: int = option(320, "pixels", low=16, high=4096)
+    height: int = option(240, "pixels", low=16, high=4096)
+
+
+@dataclass
+class RunConfig(Checked):
+    """``embodied run``: one life, from an empty library to a repertoire."""
+
+    name: str = option("default", "the run's folder below out; the same name continues the run")
+    out: str = option("runs", "where runs are kept")
+    seed: int = option(0, "same seed, same episodes and same library on one machine and thread count", low=0)
+    steps: int = option(10_000_000, "environment steps of the whole life, play and practice together", low=1)
+    num_envs: int = option(128, "simulations stepped together", low=1, high=65_536)
+    threads: int = option(0, "physics and learning threads; 0 takes every core this process may use", low=0)
+    proposer: str = option("progress", "who chooses the next goal", choices=("progress", "uniform"))
+    play_steps: int = option(1_000_000, "environment steps of scripted play before the first goal", low=0)
+    flow_updates: int = option(16_000, "gradient steps of the play policy", low=0)
+    practice_steps: int = option(400_000, "environment steps of practice a round", low=1)
+    use_play: bool = option(True, "learn from play first; false starts practice from nothing")
+    use_gate: bool = option(True, "admit only what is proved; false keeps whatever practice ends with")
+    gate: GateConfig = option(GateConfig, "")
+    heldout_episodes: int = option(5, "episodes each held-out instruction at the end; 0: none", low=0)
+    render: RenderConfig = option(RenderConfig, "")
+    resume: bool = option(True, "continue the run of this name; false refuses to touch one that exists")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", self.name):
+            raise ConfigError(f"name = {self.name!r} is no folder name: use letters, digits, . _ and -")
+
+
+@dataclass
+class AskConfig(Checked):
+    """``embodied ask``: an instruction, carried out on physics."""
+
+    run: str = option("", "the run directory whose skills are used; empty takes the newest in runs/")
+    seed: int = option(0, "draws the scene", low=0)
+    replans: int = option(2, "new plans after a step that failed", low=0)
+    video: str = option("", "the video's file (.mp4 or .gif); empty: in the run's videos/; none: no video")
+    render: RenderConfig = option(RenderConfig, "")
+
+
+@dataclass
+class EvalConfig(Checked):
+    """``embodied eval``: a run's skills and instructions, measured on fresh episodes."""
+
+    run: str = option("", "the run directory to measure; empty takes the newest in runs/")
+    what: str = option(
+        "skills",
+        "every goal of the library, or the held-out instructions",
+        choices=("skills", "instructions"),
+    )
+    episodes: int = option(200, "fresh episodes a goal (an instruction takes a fortieth of them)", low=1)
+    seed: int = option(1_000, "draws the episodes; take one that no run has used", low=0)
+    num_envs: int = option(100, "simulations stepped together", low=1, high=65_536)
+    threads: int = option(0, "threads; 0 takes every core this process may use", low=0)
+
+
+@dataclass
+class SkillsConfig(Checked):
+    """``embodied skills``: what was learnt and kept."""
+
+    run: str = option("", "the run directory whose library is meant; empty takes the newest in runs/")
+
+
+@dataclass
+class ReportConfig(Checked):
+    """``embodied report``: the run as one HTML file."""
+
+    run: str = option("", "the run directory to report on; empty takes the newest in runs/")
+    render: RenderConfig = option(RenderConfig, "")
+
+
+@dataclass
+class DoctorConfig(Checked):
+    """``embodied doctor``: is this machine ready, and how fast is it."""
+
+    seconds: float = option(5.0, "length of the throughput check; 0 leaves it out", low=0.0, high=600.0)
+    num_envs: int = option(128, "simulations stepped together in it", low=1, high=65_536)
+    threads: int = option(0, "threads; 0 takes every core this process may use", low=0)
+
+
+@dataclass
+class BenchConfig(Checked):
+    """``embodied bench``: speed against what the machine can do at all."""
+
+    seconds: float = option(5.0, "length of each timed window", low=0.1, high=600.0)
+    repeats: int = option(5, "timed windows; the median counts", low=1)
+    num_envs: int = option(128, "simulations stepped together", low=1, high=65_536)
+    threads: int = option(0, "threads; 0 takes every core this process may use", low=0)
+
+
+@dataclass
+class ClaimsConfig(Checked):
+    """``embodied claims``: what is claimed, what was measured, and measuring it anew."""
+
+    results: str = option("docs/results", "where the measurements are kept, one small JSON file each")
+    out: str = option("runs/claims", "where the runs made for a measurement are kept")
+    runs: list[str] = option(list, "finished runs to measure instead of making new ones")
+    seed: int = option(0, "the first seed", low=0)
+    seeds: int = option(0, "how many seeds; 0 takes the claim's own number", low=0)
+
+
+def leaves(schema: type, prefix: str = "") -> dict[str, tuple[Field[Any], Any]]:
+    """Dotted key -> (field, default) for every value of a schema, in the order it is written."""
+    default, found = schema(), {}
+    for item in fields(schema):
+        value = getattr(default, item.name)
+        if is_dataclass(value):
+            found.update(leaves(type(value), f"{prefix}{item.name}."))
+        else:
+            found[prefix + item.name] = (item, value)
+    return found

@@ -1,0 +1,1 @@
+"""What to practise next: learning progress from measured successes, and the choice among goals."""

@@ -1,0 +1,3 @@
+"""Episodes on disk (``store``), training windows drawn from them (``windows``), and broken ones
+(``quarantine``).
+"""

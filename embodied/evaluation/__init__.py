@@ -1,0 +1,1 @@
+"""What was measured: success with intervals, the held-out instructions, and the claims ledger."""

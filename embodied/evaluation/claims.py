@@ -1,0 +1,227 @@
+"""The claims ledger: what this project says it can do, what was measured, and one command to measure it anew.
+
+A claim is registered here with its target and the function that measures it; a measurement is one small
+JSON file in ``docs/results/`` with seeds, interval, versions and date. A claim that was measured and falls
+short is listed as not met, and one without a file as not measured.
+"""
+
+from __future__ import annotations
+
+import datetime
+import importlib
+import json
+import math
+import operator
+import os
+import platform
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import embodied
+from embodied.data.durable import replace_file
+
+COMPARISONS: dict[str, Callable[[float, float], bool]] = {
+    ">=": operator.ge,
+    "<=": operator.le,
+    ">": operator.gt,
+    "==": operator.eq,
+}
+STAMPED = ("mujoco", "torch", "gymnasium", "stable-baselines3", "numba", "numpy")
+
+
+class ClaimError(ValueError):
+    """A claim or its record cannot be used; the sentence says which and why."""
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """What was found: a figure, its interval, the seeds, and n (episodes, runs or windows).
+
+    ``conditions`` are named facts that must hold besides the figure; ``details`` is whatever a reader may
+    want.
+    """
+
+    figure: float
+    interval: tuple[float, float] | None = None
+    seeds: tuple[int, ...] = ()
+    n: int = 0
+    conditions: dict[str, bool] = field(default_factory=dict)
+    details: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Context:
+    """What a measuring function is given. ``seeds`` is 0 for the claim's own number of them."""
+
+    quick: bool
+    results: Path
+    out: Path
+    runs: tuple[Path, ...] = ()
+    seed: int = 0
+    seeds: int = 0
+    say: Callable[[str], None] = print
+
+    def seeds_or(self, number: int) -> tuple[int, ...]:
+        """The seeds to measure: as many as were asked for, else ``number``."""
+        return tuple(range(self.seed, self.seed + (self.seeds or number)))
+
+
+@dataclass(frozen=True)
+class Claim:
+    """One claim: figure ``comparison`` target. ``measure`` is "module:function", loaded when it is needed.
+
+    A quick measurement has ``quick_target`` where that is given, and never counts as the claim's own.
+    """
+
+    id: str
+    statement: str
+    comparison: str
+    target: float
+    unit: str
+    measure: str
+    quick: str
+    quick_target: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.comparison not in COMPARISONS:
+            raise ClaimError(
+                f"claim {self.id}: comparison {self.comparison!r} is not one of {', '.join(COMPARISONS)}"
+            )
+
+    def command(self, quick: bool = False) -> str:
+        """The command that measures it."""
+        return f"embodied claims run {self.id}" + (" --quick" if quick else "")
+
+    def target_of(self, quick: bool) -> float:
+        """The target that a full or a quick measurement is held to."""
+        return self.quick_target if quick and self.quick_target is not None else self.target
+
+    def met(self, measurement: Measurement, quick: bool = False) -> bool:
+        """Whether the figure reaches the target (never where it is not finite) and every condition holds."""
+        reached = COMPARISONS[self.comparison](measurement.figure, self.target_of(quick))
+        return math.isfinite(measurement.figure) and reached and all(measurement.conditions.values())
+
+
+@dataclass(frozen=True)
+class Record:
+    """A measurement as it is kept: the JSON file's contents."""
+
+    id: str
+    quick: bool
+    met: bool
+    target: float
+    comparison: str
+    command: str
+    date: str
+    versions: dict[str, str]
+    machine: str
+    measurement: Measurement
+
+    @classmethod
+    def read(cls, path: Path) -> Record:
+        """From its file. Raises ClaimError where that is not a record."""
+        try:
+            content = json.loads(path.read_text(encoding="utf-8"))
+            found = content.pop("measurement")
+            for key in ("interval", "seeds"):
+                found[key] = None if found[key] is None else tuple(found[key])
+            return cls(measurement=Measurement(**found), **content)
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise ClaimError(
+                f"{path} is not a claim's record ({error}); delete it and measure anew"
+            ) from error
+
+    def write(self, path: Path) -> None:
+        """To its file, whole or not at all."""
+        path.parent.mkdir(parents=True, exist_ok=True)
+        replace_file(path, (json.dumps(asdict(self), indent=1, sort_keys=True) + "\n").encode())
+
+
+REGISTRY: dict[str, Claim] = {}
+
+
+def register(claim: Claim) -> Claim:
+    """Add a claim to the ledger. Raises ClaimError where the id is taken."""
+    if claim.id in REGISTRY:
+        raise ClaimError(f"claim {claim.id} is registered twice")
+    REGISTRY[claim.id] = claim
+    return claim
+
+
+def get(claim_id: str) -> Claim:
+    """The claim of that id. Raises ClaimError naming the valid ids."""
+    if claim_id not in REGISTRY:
+        raise ClaimError(f"unknown claim {claim_id!r}; valid ids: {', '.join(sorted(REGISTRY))}")
+    return REGISTRY[claim_id]
+
+
+def path_of(results: Path, claim_id: str, quick: bool) -> Path:
+    """Where a claim's full or quick measurement is kept."""
+    return results / f"{claim_id}{'.quick' if quick else ''}.json"
+
+
+def recorded(results: Path, claim_id: str, quick: bool = False) -> Record | None:
+    """The last measurement, or None."""
+    path = path_of(results, claim_id, quick)
+    return Record.read(path) if path.exists() else None
+
+
+def measure(claim_id: str, context: Context) -> Record:
+    """Measure a claim anew and keep the record."""
+    claim = get(claim_id)
+    module, _, name = claim.measure.partition(":")
+    found: Measurement = getattr(importlib.import_module(module), name)(context)
+    record = Record(
+        id=claim.id,
+        quick=context.quick,
+        met=claim.met(found, context.quick),
+        target=claim.target_of(context.quick),
+        comparison=claim.comparison,
+        command=claim.command(context.quick),
+        date=datetime.datetime.now(datetime.UTC).date().isoformat(),
+        versions=versions(),
+        machine=machine(),
+        measurement=found,
+    )
+    record.write(path_of(context.results, claim.id, context.quick))
+    return record
+
+
+def versions() -> dict[str, str]:
+    """What was measured with: this project, Python, and the libraries that decide the result."""
+    stamp = {"embodied": embodied.__version__, "python": platform.python_version()}
+    for name in STAMPED:
+        try:
+            stamp[name] = version(name)
+        except PackageNotFoundError:
+            stamp[name] = "not installed"
+    return stamp
+
+
+def machine() -> str:
+    """The machine in words, e.g. "x86_64, 2 cores"."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return f"{platform.machine()}, {cores} cores"
+
+
+_MAIN = "embodied.evaluation.main_claims"
+for _claim in (
+    Claim("main.a", "README command 1 ends with the report (fresh venv, no network, no GL); command 2 passes",
+          "<=", 15.0, "minutes", f"{_MAIN}:fresh_install", "command 1 only"),
+    Claim("main.b", "distinct goals mastered from an empty library, default preset (quick preset: 10)",
+          ">=", 16, "goals", f"{_MAIN}:mastered_goals", "the quick preset", quick_target=10),
+    Claim("main.c", "success on 40 held-out two- and three-step instructions, default preset",
+          ">=", 0.75, "success", f"{_MAIN}:heldout_instructions", "the quick preset"),
+    Claim("main.d", "goals the full loop masters beyond the best of: uniform proposer, no play, no gate",
+          ">", 0.0, "goals more", f"{_MAIN}:ablations", "one seed"),
+    Claim("main.e", "environment steps/s over the raw physics limit of every core, same model, sleep off",
+          ">=", 0.90, "of the limit", f"{_MAIN}:simulation_speed", "short windows"),
+    Claim("main.f", "kill -9 at random moments of a run, each resumed: equal to a run that was never killed",
+          "==", 5, "of 5 resumed", f"{_MAIN}:kill_and_resume", "2 kills", quick_target=2),
+    Claim("main.g", "same seed twice: identical episodes and library",
+          "==", 1, "share identical", f"{_MAIN}:same_seed_twice", "the smoke preset"),
+):  # fmt: skip
+    register(_claim)

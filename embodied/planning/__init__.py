@@ -1,0 +1,1 @@
+"""Operators learnt by counting executions, and the search for plans over them."""

@@ -1,0 +1,399 @@
+"""The skill library: what was learnt, what was measured about it, and hence what counts as mastered.
+
+A library is ``library.sqlite`` with ``artifacts/`` beside it. Everything found out in a round of the loop is
+written in one transaction::
+
+with library.round(library.next_round) as tx:
+        skill = tx.add_skill("on(?a:block, ?b:block)", directory)
+        tx.add_evidence(skill.version, "gate", report)
+        tx.seal(ledger_offset=…, store_offsets=store.commit(), state={…})
+
+A process killed inside leaves nothing of the round but unreferenced artifacts, which `gc` removes. Nothing
+sets a status: a version is admitted for a goal while its pooled gate episodes and its pooled confirmation
+episodes, all judged by the simulator here, each have a Wilson lower bound at the threshold or above; a later
+regression set whose upper bound lies below it retires the version for that goal.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import sqlite3
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from embodied.core import EvalReport, OperatorCount, Skill, canonical_json
+from embodied.skills.artifacts import ArtifactStore, LibraryError
+from embodied.skills.statistics import wilson
+from embodied.skills.tables import connect, translated
+
+if TYPE_CHECKING:
+    from embodied.skills.gate import GateDecision
+
+__all__ = ["Evidence", "LibraryError", "Mastered", "Round", "RoundRecord", "SkillLibrary", "Status", "Writer"]
+
+_SKILL = "schema, artifact, conditioning, signature, parent, provenance, created_round"
+_EVIDENCE = "goal, version, kind, purpose, seed, n, successes, round, origin, versions"
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """One measured set: n episodes of a goal, resets 0 … n-1 under `seed`, judged by `kind`; `origin` "local"
+    or "foreign" (from a pack; never admits).
+    """
+
+    goal: str
+    version: str
+    kind: str
+    purpose: str
+    seed: int
+    n: int
+    successes: int
+    round: int
+    origin: str
+    versions: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class Status:
+    """What the evidence makes of a version on a goal: "candidate", "admitted" or "retired"."""
+
+    goal: str
+    version: str
+    schema: str
+    status: str
+    gate_n: int
+    gate_successes: int
+    confirm_n: int
+    confirm_successes: int
+    created_round: int
+
+
+@dataclass(frozen=True)
+class Mastered:
+    """A goal and the admitted version with the best lower bound on its confirmation episodes."""
+
+    goal: str
+    skill: Skill
+    n: int
+    successes: int
+    lower: float
+
+
+@dataclass(frozen=True)
+class RoundRecord:
+    """A committed round: where the ledger and the episode store ended, and the loop's own state."""
+
+    index: int
+    ledger_offset: int
+    store_offsets: dict[str, int]
+    state: dict[str, Any]
+
+
+class SkillLibrary:
+    """Skills, evidence, operators and rounds; made by `SkillLibrary.open`, one writer at a time."""
+
+    def __init__(self, path: Path, connection: sqlite3.Connection) -> None:
+        self.path = path
+        self.artifacts = ArtifactStore(path.parent / "artifacts")
+        self._connection = connection
+        self.threshold = float(self._query("SELECT threshold FROM settings")[0][0])
+
+    @classmethod
+    def open(
+        cls, path: str | Path, *, readonly: bool = False, threshold: float | None = None
+    ) -> SkillLibrary:
+        """Open or create a library file. `threshold` (0.8 unless given) is fixed when the file is made."""
+        path = Path(path)
+        return cls(path, connect(path, readonly, threshold))
+
+    def _query(self, sql: str, values: Iterable[Any] = ()) -> list[tuple[Any, ...]]:
+        with translated(self.path):
+            return self._connection.execute(sql, tuple(values)).fetchall()
+
+    # ------------------------------------------------------------------ reading
+    @property
+    def last_round(self) -> RoundRecord | None:
+        """The last committed round; None before the first."""
+        rows = self._query("SELECT * FROM rounds ORDER BY round DESC LIMIT 1")
+        return RoundRecord(*rows[0][:2], *map(self._json, rows[0][2:])) if rows else None
+
+    @property
+    def next_round(self) -> int:
+        """Index of the round to do next: 0, or one more than the last committed one's."""
+        last = self.last_round
+        return 0 if last is None else last.index + 1
+
+    def skill(self, version: str) -> Skill:
+        """The skill of a version hash; LibraryError where unknown or altered."""
+        rows = self._query(f"SELECT {_SKILL} FROM skills WHERE version = ?", [version])
+        if not rows:
+            raise LibraryError(
+                f"the library {self.path} has no skill {version[:12]}; `embodied skills` lists them"
+            )
+        return self._skill(version, rows[0])
+
+    def skills(self, schema: str | None = None) -> list[Skill]:
+        """All versions (of a schema), oldest round first."""
+        sql = f"SELECT version, {_SKILL} FROM skills WHERE ?1 IS NULL OR schema = ?1 ORDER BY created_round, version"
+        return [self._skill(row[0], row[1:]) for row in self._query(sql, [schema])]
+
+    def _skill(self, version: str, row: tuple[Any, ...]) -> Skill:
+        schema, artifact, conditioning, signature, parent, provenance, created = row
+        skill = Skill(
+            schema,
+            artifact,
+            self._json(conditioning),
+            self._json(signature),
+            parent,
+            self._json(provenance),
+            created,
+        )
+        if skill.version != version:
+            raise LibraryError(
+                f"the library {self.path} is damaged: skill {version[:12]} was altered and no longer has "
+                "that hash; restore the file from a copy or start a new run"
+            )
+        return skill
+
+    def _json(self, text: str) -> Any:
+        try:
+            return json.loads(text)
+        except ValueError as error:
+            raise LibraryError(
+                f"the library {self.path} is damaged ({error}); restore it from a copy"
+            ) from error
+
+    def artifact(self, skill: Skill | str) -> Path:
+        """The verified policy directory of a skill or of an artifact hash, for ``policies.load_policy``."""
+        return self.artifacts.path(skill.artifact if isinstance(skill, Skill) else skill)
+
+    def evidence(self, *, version: str | None = None, goal: str | None = None) -> list[Evidence]:
+        """Measured sets in the order they were recorded, of a version and a goal where given."""
+        sql = f"SELECT {_EVIDENCE} FROM evidence WHERE (?1 IS NULL OR version = ?1) AND (?2 IS NULL OR goal = ?2)"
+        return [
+            Evidence(*r[:-1], self._json(r[-1])) for r in self._query(f"{sql} ORDER BY id", [version, goal])
+        ]
+
+    def status(self, *, version: str | None = None, goal: str | None = None) -> list[Status]:
+        """What the simulator's evidence from here makes of every (goal, version) it is about, by goal and
+        version.
+        """
+        columns = "goal, version, schema, status, gate_n, gate_k, confirm_n, confirm_k, created_round"
+        sql = f"SELECT {columns} FROM status WHERE (?1 IS NULL OR version = ?1) AND (?2 IS NULL OR goal = ?2)"
+        return [Status(*row) for row in self._query(f"{sql} ORDER BY goal, version", [version, goal])]
+
+    def mastered(self) -> list[Mastered]:
+        """Every goal with an admitted version, by goal, each with its best version."""
+        return self._best(self.status())
+
+    def best(self, goal: str) -> Mastered | None:
+        """The best admitted version for a ground goal's text; None where there is none."""
+        return next(iter(self._best(self.status(goal=goal))), None)
+
+    def _best(self, rows: list[Status]) -> list[Mastered]:
+        """The highest lower bound of each goal; of equal ones the youngest version."""
+        best: dict[str, tuple[tuple[float, int, str], Status]] = {}
+        for row in rows:
+            if row.status == "admitted":
+                lower = float(wilson(row.confirm_successes, row.confirm_n)[0])
+                rank = (lower, row.created_round, row.version)
+                best[row.goal] = max(best.get(row.goal, (rank, row)), (rank, row), key=lambda pair: pair[0])
+        return [
+            Mastered(goal, self.skill(row.version), row.confirm_n, row.confirm_successes, rank[0])
+            for goal, (rank, row) in best.items()
+        ]
+
+    def operators(self, schema: str | None = None) -> list[OperatorCount]:
+        """Counts per literal of a schema, or of all."""
+        sql = "SELECT schema, literal, role, trials, hits FROM operators WHERE ?1 IS NULL OR schema = ?1"
+        return [OperatorCount(*row) for row in self._query(f"{sql} ORDER BY schema, role, literal", [schema])]
+
+    def digest(self) -> str:
+        """sha256 of the content (skills, evidence, operator counts), whatever the order of recording.
+
+        Provenance and versions of software do not count, so two runs of one seed agree.
+        """
+        skills = "SELECT 'skill', version, created_round FROM skills"
+        evidence = (
+            "SELECT 'evidence', goal, version, kind, purpose, origin, seed, n, successes, round FROM evidence"
+        )
+        operators = "SELECT 'operator', schema, literal, role, trials, hits FROM operators"
+        lines = sorted(
+            canonical_json(row) for sql in (skills, evidence, operators) for row in self._query(sql)
+        )
+        return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+
+    def verify(self) -> None:
+        """Read everything: every version's hash, every artifact, the whole file; LibraryError at the first
+        damage.
+        """
+        report = self._query("PRAGMA integrity_check(1)")[0][0]
+        if report != "ok":
+            raise LibraryError(f"the library {self.path} is damaged ({report}); restore it from a copy")
+        for skill in self.skills():
+            self.artifact(skill)
+
+    # ------------------------------------------------------------------ writing
+    @contextmanager
+    def round(self, index: int) -> Iterator[Round]:
+        """One round of the loop as one transaction; it must be `next_round` and must be sealed before the
+        end.
+        """
+        with self._transaction():
+            if index != self.next_round:
+                raise LibraryError(
+                    f"round {index} cannot be written to {self.path}: its next round is {self.next_round}"
+                )
+            tx = Round(self, index)
+            yield tx
+            if tx.sealed is None:
+                raise LibraryError(
+                    f"round {index} was not sealed; call seal(…) with the offsets before it ends"
+                )
+            values = (
+                index,
+                tx.sealed.ledger_offset,
+                *map(canonical_json, (tx.sealed.store_offsets, tx.sealed.state)),
+            )
+            self._query("INSERT INTO rounds VALUES (?, ?, ?, ?)", values)
+
+    @contextmanager
+    def edit(self) -> Iterator[Writer]:
+        """A transaction outside of the loop's rounds (importing a pack, measuring again); part of the last
+        round.
+        """
+        with self._transaction():
+            yield Writer(self, self.next_round - 1)
+
+    @contextmanager
+    def _transaction(self) -> Iterator[None]:
+        if self._connection.in_transaction:
+            raise LibraryError(f"a transaction on {self.path} is already open; end it before the next one")
+        self._query("BEGIN IMMEDIATE")
+        try:
+            yield
+            self._query("COMMIT")
+        finally:
+            if self._connection.in_transaction:
+                self._query("ROLLBACK")
+
+    def gc(self) -> list[str]:
+        """Remove artifacts that no skill refers to (left by killed rounds); returns their hashes."""
+        with self._transaction():
+            return self.artifacts.sweep({row[0] for row in self._query("SELECT artifact FROM skills")})
+
+    def close(self) -> None:
+        """Close the file; an open transaction is rolled back."""
+        self._connection.close()
+
+    def __enter__(self) -> SkillLibrary:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+class Writer:
+    """What can be written inside a transaction; `index` is the round that the rows belong to."""
+
+    def __init__(self, library: SkillLibrary, index: int) -> None:
+        self.library = library
+        self.index = index
+
+    def add_skill(
+        self,
+        schema: str,
+        directory: str | Path,
+        *,
+        conditioning: Mapping[str, object] | None = None,
+        signature: Mapping[str, object] | None = None,
+        parent: str | None = None,
+        provenance: Mapping[str, object] | None = None,
+    ) -> Skill:
+        """Keep a policy directory as a version of a skill; the same content again gives the version there is."""
+        if parent is not None:
+            self.library.skill(parent)
+        artifact = self.library.artifacts.put(directory)
+        return self.insert(
+            Skill(schema, artifact, conditioning or {}, signature or {}, parent, provenance or {}, self.index)
+        )
+
+    def insert(self, skill: Skill) -> Skill:
+        """Record a skill whose artifact is in the library; returns the one recorded first where it is known."""
+        self.library.artifact(skill)
+        if self.library._query("SELECT 1 FROM skills WHERE version = ?", [skill.version]):
+            return self.library.skill(skill.version)
+        skill = replace(skill, created_round=self.index)
+        texts = [canonical_json(dict(d)) for d in (skill.conditioning, skill.signature, skill.provenance)]
+        row = (skill.version, skill.schema, skill.artifact, *texts[:2], skill.parent, texts[2], self.index)
+        self.library._query(f"INSERT INTO skills (version, {_SKILL}) VALUES (?, ?, ?, ?, ?, ?, ?, ?)", row)
+        return skill
+
+    def add_evidence(
+        self, version: str, purpose: str, report: EvalReport, *, origin: str = "local"
+    ) -> Evidence:
+        """Record a measured set for a version; LibraryError for an unknown purpose or version, or a seed used
+        before.
+        """
+        return self.record(
+            Evidence(
+                report.goal,
+                version,
+                report.kind,
+                purpose,
+                report.seed,
+                report.n,
+                report.successes,
+                self.index,
+                origin,
+                report.versions,
+            )  # fmt: skip
+        )
+
+    def record(self, item: Evidence) -> Evidence:
+        """Record evidence as it stands, in this round."""
+        item = replace(item, round=self.index)
+        known = "goal = ? AND version = ? AND seed = ? AND kind = ? AND origin = 'local'"
+        key = (item.goal, item.version, item.seed, item.kind)
+        if item.origin == "local" and self.library._query(f"SELECT 1 FROM evidence WHERE {known}", key):
+            raise LibraryError(
+                f"seed {item.seed} was already used to measure skill {item.version[:12]} on '{item.goal}'; "
+                "evidence must come from fresh seeds"
+            )
+        row = (*key[:2], item.kind, item.purpose, item.seed, item.n, item.successes, item.round, item.origin)
+        marks = ", ".join("?" * 10)
+        values = (*row, canonical_json(dict(item.versions)))
+        self.library._query(f"INSERT INTO evidence ({_EVIDENCE}) VALUES ({marks})", values)
+        return item
+
+    def add_decision(self, version: str, decision: GateDecision) -> None:
+        """Record all that the gate measured about its winner, which was stored as this version."""
+        for measured in decision.winner_reports:
+            self.add_evidence(version, measured.purpose, measured.report)
+
+    def count(self, counts: Iterable[OperatorCount]) -> None:
+        """Add executions to the operators' counts."""
+        for item in counts:
+            self.library._query(
+                "INSERT INTO operators VALUES (?, ?, ?, ?, ?) ON CONFLICT DO UPDATE "
+                "SET trials = trials + excluded.trials, hits = hits + excluded.hits",
+                (item.schema, item.literal, item.role, item.trials, item.hits),
+            )
+
+
+class Round(Writer):
+    """A writer for one round, which ends with `seal`."""
+
+    sealed: RoundRecord | None = None
+
+    def seal(
+        self, *, ledger_offset: int, store_offsets: Mapping[str, int], state: Mapping[str, Any] | None = None
+    ) -> None:
+        """Say where the ledger and the episode store (``store.commit()``) end, and what the loop must
+        remember.
+        """
+        self.sealed = RoundRecord(self.index, ledger_offset, dict(store_offsets), dict(state or {}))

@@ -1,0 +1,1 @@
+"""Learning from experience: rollouts, play, practice."""

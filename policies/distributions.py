@@ -1,0 +1,49 @@
+"""Diagonal Gaussians, and Gaussian noise that depends on a slot's own history alone."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import torch
+
+_LOG_SQRT_2PI = 0.5 * math.log(2.0 * math.pi)
+_GOLDEN = np.uint64(0x9E3779B97F4A7C15)
+
+
+def gaussian_log_prob(x: torch.Tensor, mean: torch.Tensor, log_std: torch.Tensor) -> torch.Tensor:
+    """Log density of x [..., A] under independent Gaussians, summed over the last axis: [...]."""
+    return (-0.5 * ((x - mean) * torch.exp(-log_std)).square() - log_std - _LOG_SQRT_2PI).sum(-1)
+
+
+def gaussian_kl(
+    mean_p: torch.Tensor, log_std_p: torch.Tensor, mean_q: torch.Tensor, log_std_q: torch.Tensor
+) -> torch.Tensor:
+    """KL(p || q) of diagonal Gaussians in nats, summed over the last axis: [...]."""
+    spread = torch.exp(2 * log_std_p) + (mean_p - mean_q).square()
+    return (log_std_q - log_std_p + 0.5 * spread * torch.exp(-2 * log_std_q) - 0.5).sum(-1)
+
+
+def mix(bits: np.ndarray) -> np.ndarray:
+    """Splitmix64's finaliser: uint64[...] -> uint64[...], every output bit depends on every input bit."""
+    bits = (bits ^ (bits >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    bits = (bits ^ (bits >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return bits ^ (bits >> np.uint64(31))
+
+
+def slot_noise(keys: np.ndarray, draws: np.ndarray, size: int) -> np.ndarray:
+    """Standard normal float32[m, size], a pure function of each slot's key and its number of the draw.
+
+    A shared random stream would make one slot's noise depend on how often the others drew. Here slot i's row
+    is computed (splitmix64 as a counter-based generator, then Box-Muller) from `keys[i]` and `draws[i]`.
+
+    Args:
+        keys: uint64[m]. draws: int64[m], counted from 0.
+    """
+    seeds = mix(keys ^ mix((draws.astype(np.uint64) + np.uint64(1)) * _GOLDEN))
+    half = (size + 1) // 2
+    counters = np.arange(1, 2 * half + 1, dtype=np.uint64) * _GOLDEN
+    uniform = ((mix(seeds[:, None] + counters) >> np.uint64(11)).astype(np.float64) + 0.5) * 2.0**-53
+    radius, angle = np.sqrt(-2.0 * np.log(uniform[:, :half])), 2.0 * np.pi * uniform[:, half:]
+    noise = np.concatenate([radius * np.cos(angle), radius * np.sin(angle)], axis=1)
+    return noise[:, :size].astype(np.float32)
