@@ -12,13 +12,14 @@
 4. *edges*: pixels that differ from a neighbour are cast again with four sub-samples and averaged.
 
 Simplifications: a partly transparent geom is drawn opaque, textures are drawn on planes (other geoms get
-the texture's mean colour), planes have no highlights, nothing reflects. Geoms of groups 0 to 2 are drawn, as in
-MuJoCo's viewer.
+the texture's mean colour), planes have no highlights, nothing reflects. Geoms of groups 0 to 2 are drawn,
+as in MuJoCo's viewer.
 """
 
 from __future__ import annotations
 
 import copy
+import itertools
 import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -66,7 +67,8 @@ class Rays:
     def __init__(self, capacity: int, pictures: int, lights: int):
         self.capacity = capacity
         self.origin, self.direction, self.normal, self.colour = (np.empty((capacity, 3)) for _ in range(4))
-        self.dist, self.geom, self.near = np.empty(capacity), np.empty(capacity, np.int32), np.empty(capacity, np.bool_)
+        self.dist, self.geom = np.empty(capacity), np.empty(capacity, np.int32)
+        self.near = np.empty(capacity, np.bool_)
         self.shadow_origin, self.shadow_direction = np.empty((capacity, 3)), np.empty((capacity, 3))
         self.reach, self.light = np.empty(capacity), np.ones((lights, capacity))
         self.units = capacity // UNIT + pictures + 1
@@ -82,13 +84,16 @@ class Caster:
     it uses all of the process's processors itself.
     """
 
-    def __init__(self, model: mujoco.MjModel, width: int, height: int, camera: int, shadows: bool, antialias: bool):
+    def __init__(
+        self, model: mujoco.MjModel, width: int, height: int, camera: int, shadows: bool, antialias: bool
+    ):
         self.model = model = copy.copy(model)
         model.opt.enableflags &= ~int(mujoco.mjtEnableBit.mjENBL_SLEEP)  # sleep needs per-simulation memory
         self.width, self.height, self.camera = width, height, camera
         self.shadows, self.antialias = shadows, antialias
         self._data = mujoco.MjData(model)
-        self._threads = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        affinity = getattr(os, "sched_getaffinity", None)  # not on every system
+        self._threads = len(affinity(0)) if affinity else os.cpu_count() or 1
         self._pool = ThreadPoolExecutor(self._threads) if self._threads > 1 else None
         self._read_geoms()
         self._read_lights()
@@ -154,8 +159,10 @@ class Caster:
         model, data, n = self.model, self._data, len(qpos)
         planes, lights = len(self._plane), len(self._lights)
         out = Frames(
-            qpos, np.empty((n, 4, len(self._radius2)), np.float32), np.empty((n, planes, 3)), np.empty((n, planes, 9)),
-            np.empty((n, lights, 3)), np.empty((n, lights, 3)), np.zeros((n, 3)), np.empty((n, 3)), np.empty((n, 3, 3)),
+            qpos, np.empty((n, 4, len(self._radius2)), np.float32),
+            np.empty((n, planes, 3)), np.empty((n, planes, 9)),
+            np.empty((n, lights, 3)), np.empty((n, lights, 3)),
+            np.zeros((n, 3)), np.empty((n, 3)), np.empty((n, 3, 3)),
         )  # fmt: skip
         for i in range(n):
             data.qpos[:] = qpos[i]
@@ -178,7 +185,7 @@ class Caster:
             kernel(0, size, *arguments)
             return
         bounds = np.linspace(0, size, 2 * self._threads + 1).astype(int).tolist()
-        jobs = [self._pool.submit(kernel, a, b, *arguments) for a, b in zip(bounds[:-1], bounds[1:], strict=True)]
+        jobs = [self._pool.submit(kernel, a, b, *arguments) for a, b in itertools.pairwise(bounds)]
         for job in jobs:
             job.result()
 
@@ -186,15 +193,20 @@ class Caster:
         """Writes origin, direction and first hit of the rays through `pixel` [R, 2] into the buffers."""
         rays, size = self._rays, len(frame)
         self._spread(
-            aim, size, 1, pixel, frame, self._lens, frames.eye, frames.turn, frames.spheres, self._at_planes(frames),
-            rays.origin, rays.direction, rays.near, rays.dist, rays.geom, rays.normal,
+            aim, size, 1, pixel, frame, self._lens, frames.eye, frames.turn, frames.spheres,
+            self._at_planes(frames), rays.origin, rays.direction, rays.near, rays.dist, rays.geom,
+            rays.normal,
         )  # fmt: skip
         if found := self._ask(frames, frame, rays.origin, rays.direction):
             units, dist, geom, normal = found
-            self._spread(scatter, units, UNIT, rays.index, dist, geom, normal, rays.dist, rays.geom, rays.normal)
+            self._spread(
+                scatter, units, UNIT, rays.index, dist, geom, normal, rays.dist, rays.geom, rays.normal
+            )
 
-    def _ask(self, frames: Frames, frame: NDArray[np.int64], origin: F64, direction: F64) -> tuple[Any, ...] | None:
-        """MuJoCo's answer for the `near` rays: units, and dist, geom, normal of each unit's rays; None without any."""
+    def _ask(
+        self, frames: Frames, frame: NDArray[np.int64], origin: F64, direction: F64
+    ) -> tuple[Any, ...] | None:
+        """MuJoCo's answer for the `near` rays: units, their rays' dist, geom, normal; None without any."""
         rays = self._rays
         units = pack(len(frame), rays.near, frame, UNIT, rays.index, rays.picture)
         if units == 0:
@@ -205,15 +217,16 @@ class Caster:
         return units, *self._batch.ray(pnt, vec, geomgroup=GROUPS, ids=np.arange(units), normal=True)
 
     def _colour(self, frames: Frames, frame: NDArray[np.int64], lit: NDArray[np.bool_]) -> F64:
-        """Colours [R, 3] in 0 to 1 of the rays last cast: a view of the buffers. `lit` [F]: the lamp's."""
+        """Colours [R, 3] in 0 to 1 of the rays last cast: a view of the buffers. `lit` [F] is the lamp's."""
         rays, size, shadow = self._rays, len(frame), self._shadow_light
         if shadow >= 0:
             light = rays.light[shadow]
-            position, direction = frames.light_pos[:, shadow], frames.light_dir[:, shadow]
+            position = np.ascontiguousarray(frames.light_pos[:, shadow])
+            direction = np.ascontiguousarray(frames.light_dir[:, shadow])
             self._spread(
                 obscure, size, 1, rays.origin, rays.direction, frame, rays.dist, rays.geom, rays.normal,
-                int(self._light_table[0][shadow]), np.ascontiguousarray(position), np.ascontiguousarray(direction),
-                frames.spheres, self._at_planes(frames), rays.shadow_origin, rays.shadow_direction, rays.reach,
+                int(self._light_table[0][shadow]), position, direction, frames.spheres,
+                self._at_planes(frames), rays.shadow_origin, rays.shadow_direction, rays.reach,
                 rays.near, light,
             )  # fmt: skip
             if found := self._ask(frames, frame, rays.shadow_origin, rays.shadow_direction):
@@ -259,8 +272,10 @@ class Caster:
         kind = np.zeros(len(chosen), np.int32)
         kind[model.light_type[chosen] == mujoco.mjtLightType.mjLIGHT_DIRECTIONAL] = 1
         kind[model.light_type[chosen] == mujoco.mjtLightType.mjLIGHT_POINT] = 2
-        parts = [getattr(model, f"light_{name}")[chosen].astype(float) for name in ("ambient", "diffuse", "specular")]
-        cone = np.stack([np.cos(np.deg2rad(model.light_cutoff[chosen])), model.light_exponent[chosen]], 1).astype(float)
+        parts = [part[chosen].astype(float) for part in (model.light_ambient, model.light_diffuse)]
+        parts.append(model.light_specular[chosen].astype(float))
+        cutoff = np.cos(np.deg2rad(model.light_cutoff[chosen]))
+        cone = np.stack([cutoff, model.light_exponent[chosen]], 1).astype(float)
         self._light_table = (kind, *parts, cone, model.light_attenuation[chosen].astype(float))
         casting = np.flatnonzero(model.light_castshadow[chosen])
         self._shadow_light = int(casting[0]) if self.shadows and len(casting) else -1
@@ -284,15 +299,16 @@ class Caster:
 
 
 def _spheres(model: mujoco.MjModel, geoms: NDArray[np.int64]) -> tuple[NDArray[np.int64], F64, F64]:
-    """Spheres that together contain the geoms: owner [S], centre in the geom's frame [S, 3], squared radius [S].
+    """Spheres that contain the geoms: owner [S], centre in the owner's frame [S, 3], squared radius [S].
 
-    A long or flat geom's bounding box is cut into up to 4 near-cubes a side, each in a sphere of its own. The radii
-    have a margin for single precision.
+    A long geom's bounding box is cut into up to 4 near-cubes, each in a sphere of its own. The radii have a
+    margin for single precision.
     """
     owner, offset, radius2 = [], [], []
     for g in geoms.tolist():
-        box = model.geom_aabb[g] if model.geom_dataid[g] < 0 else np.r_[0, 0, 0, np.full(3, model.geom_rbound[g])]
-        centre, half = box[:3], np.maximum(box[3:], 1e-6)
+        centre, half = model.geom_aabb[g, :3], np.maximum(model.geom_aabb[g, 3:], 1e-6)
+        if model.geom_dataid[g] >= 0:  # a mesh or a height field: MuJoCo's own bound
+            centre, half = np.zeros(3), np.full(3, model.geom_rbound[g])
         cuts = np.clip(np.rint(half / np.sort(half)[1]), 1, 4).astype(int)
         steps = [half[k] * (2 * np.arange(cuts[k]) + 1 - cuts[k]) / cuts[k] for k in range(3)]
         grid = np.stack(np.meshgrid(*steps, indexing="ij"), -1).reshape(-1, 3)
@@ -306,7 +322,7 @@ def _spheres(model: mujoco.MjModel, geoms: NDArray[np.int64]) -> tuple[NDArray[n
 def _geom_rgba(model: mujoco.MjModel) -> NDArray[np.float32]:
     """Colours [ngeom, 4] as MuJoCo draws them: a geom's own unless it is the default, then its material's."""
     rgba = model.geom_rgba.copy()
-    default = (rgba == np.float32([0.5, 0.5, 0.5, 1])).all(1) & (model.geom_matid >= 0)
+    default = (rgba == np.array([0.5, 0.5, 0.5, 1], np.float32)).all(1) & (model.geom_matid >= 0)
     rgba[default] = model.mat_rgba[model.geom_matid[default]]
     return rgba
 

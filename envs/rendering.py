@@ -6,20 +6,21 @@ with make_renderer(model, 240, 240, camera="front") as renderer:
     frames = renderer.render(qpos, lamp_lit)  # uint8[n, 240, 240, 3]
 ```
 
-There are two ways to draw. `rays` casts rays on the processor's threads (`envs.raycast`): it needs no graphics
-library and gives the same pixels everywhere. `egl`, `osmesa` and `glfw` are the system's OpenGL.
+There are two ways to draw. `rays` casts rays on the processor's threads (`envs.raycast`): it needs no
+graphics library and gives the same pixels everywhere. `egl`, `osmesa` and `glfw` are the system's OpenGL.
 
 `auto` decides as follows, and `describe()` says what it chose and why:
 
 1. `MUJOCO_GL` names `egl`, `osmesa` or `glfw`: that one where it works, else `rays`; `disabled` means `rays`.
-2. `MUJOCO_GL` is unset and there is a GPU (Linux): EGL where it works **and draws on the GPU**. OpenGL emulated on the
-   processor is no faster than `rays` and differs from driver to driver, so it is taken only when asked for.
+2. `MUJOCO_GL` is unset and there is a GPU (Linux): EGL where it works **and draws on the GPU**. OpenGL
+   emulated on the processor is no faster than `rays` and differs from driver to driver, so it is taken only
+   when asked for.
 3. Everywhere else `rays`.
 
-Whether a backend works is found out by drawing a small picture in a child process with a time limit, once a process:
-a driver that crashes or hangs takes only the child with it. `MUJOCO_GL` need not be set before mujoco is imported,
-since the context is created here and not by `mujoco.Renderer`. (One thing can't be mended from here: with `MUJOCO_GL`
-set to a library that is missing, `import mujoco` itself may fail; unset it then.)
+Whether a backend works is found out by drawing a small picture in a child process with a time limit, once a
+process: a driver that crashes or hangs takes only the child with it. `MUJOCO_GL` need not be set before
+mujoco is imported, since the context is created here and not by `mujoco.Renderer`. (One thing can't be mended
+from here: with `MUJOCO_GL` set to a library that is missing, `import mujoco` itself may fail; unset it then.)
 """
 
 from __future__ import annotations
@@ -92,13 +93,13 @@ class Renderer(ABC):
     def render(self, qpos: ArrayLike, lamp_lit: ArrayLike | None = None) -> NDArray[np.uint8]:
         """Pictures uint8[n, h, w, 3] of joint positions `qpos` [n, nq].
 
-        `lamp_lit` bool[n] says where the geom named `lamp` is bright yellow; it is dark elsewhere and by default.
+        `lamp_lit` bool[n] says where the geom named `lamp` is bright yellow; by default it is dark.
         Raises RenderError for arrays of another shape or positions that are not finite.
         """
         states = self._states(qpos)
         lit = np.zeros(len(states), np.bool_) if lamp_lit is None else np.asarray(lamp_lit, np.bool_)
         if lit.shape != (len(states),):
-            raise RenderError(f"lamp_lit has shape {lit.shape}; one value for each of the {len(states)} states is needed.")
+            raise RenderError(f"lamp_lit has shape {lit.shape}; ({len(states)},), one a state, is needed.")
         return self._render(states, lit)
 
     def depth(self, qpos: ArrayLike) -> NDArray[np.float32]:
@@ -111,7 +112,8 @@ class Renderer(ABC):
 
     def describe(self) -> str:
         """One line: backend, why, size and camera."""
-        return f"renderer {self.backend} ({self.reason}), {self.width}x{self.height} pixels, camera {self.camera!r}"
+        size = f"{self.width}x{self.height}"
+        return f"renderer {self.backend} ({self.reason}), {size} pixels, camera {self.camera!r}"
 
     @abstractmethod
     def close(self) -> None:
@@ -128,7 +130,9 @@ class Renderer(ABC):
         if states.ndim != 2 or states.shape[1] != self.model.nq:
             raise RenderError(f"qpos has shape {states.shape}; (n, {self.model.nq}) is needed.")
         if not np.isfinite(states).all():
-            raise RenderError("qpos holds values that are not finite; only finite joint positions can be drawn.")
+            raise RenderError(
+                "qpos holds values that are not finite; only finite joint positions can be drawn."
+            )
         return states
 
     def __enter__(self) -> Self:
@@ -151,12 +155,16 @@ def make_renderer(
     """A renderer of `width` x `height` pixels (at most 4096 each) for `model`.
 
     `camera` names one of the model's cameras, by default `front` or else the first one. `backend` is one of
-    `BACKENDS`; see the module's docstring for what `auto` chooses. Pictures to learn from are drawn several times as
-    fast without `shadows` and `antialias`. Raises RenderError for an unknown camera or backend, a backend that does
-    not work here, and a size out of range.
+    `BACKENDS`; see the module's docstring for what `auto` chooses. Pictures to learn from are drawn several
+    times as fast without `shadows` and `antialias`. Raises RenderError for an unknown camera or backend, a
+    backend that does not work here, and a size out of range.
     """
     if not (1 <= width <= MAX_PIXELS and 1 <= height <= MAX_PIXELS):
-        raise RenderError(f"A picture of {width}x{height} pixels can't be drawn; each side must be 1 to {MAX_PIXELS}.")
+        raise RenderError(
+            f"A picture can't have {width}x{height} pixels; each side must be 1 to {MAX_PIXELS}."
+        )
+    if backend not in BACKENDS:
+        raise RenderError(f"There is no backend {backend!r}; the backends are: {', '.join(BACKENDS)}.")
     name = _camera(model, camera)
     chosen, reason = _choose(backend)
     kind = _RaysRenderer if chosen == "rays" else _GLRenderer
@@ -167,7 +175,7 @@ def _camera(model: mujoco.MjModel, name: str | None) -> str:
     names = [model.camera(i).name for i in range(model.ncam)]
     if name is None and names:
         name = "front" if "front" in names else names[0]
-    if name not in names:
+    if name is None or name not in names:
         known = ", ".join(repr(n) for n in names) or "none"
         raise RenderError(f"The model has no camera {name!r}; its cameras are: {known}.")
     return name
@@ -175,20 +183,22 @@ def _camera(model: mujoco.MjModel, name: str | None) -> str:
 
 def _choose(backend: str) -> tuple[str, str]:
     """The backend to use and why, in a few words."""
-    if backend not in BACKENDS:
-        raise RenderError(f"There is no backend {backend!r}; the backends are: {', '.join(BACKENDS)}.")
     rays = "ray casting on the processor, no GL needed"
     if backend == "rays":
         return backend, rays
     if backend != "auto":
         works, words = probe(backend)
         if not works:
-            raise RenderError(f"The backend {backend!r} does not work here ({words}); 'rays' works without any GL library.")
+            raise RenderError(
+                f"The backend {backend!r} does not work here ({words}); 'rays' works without GL."
+            )
         return backend, words
     wanted = os.environ.get("MUJOCO_GL", "").lower().strip()
     if wanted in GL_BACKENDS:
         works, words = probe(wanted)
-        return (wanted, f"named by MUJOCO_GL; {words}") if works else ("rays", f"{rays}; MUJOCO_GL={wanted} does not work: {words}")
+        if works:
+            return wanted, f"named by MUJOCO_GL; {words}"
+        return "rays", f"{rays}; MUJOCO_GL={wanted} does not work: {words}"
     if wanted in OFF:
         return "rays", f"{rays}; MUJOCO_GL={wanted}"
     if not any(glob.glob(nodes) for nodes in ("/dev/dri/renderD*", "/dev/nvidia[0-9]*", "/dev/dxg")):
@@ -201,14 +211,15 @@ def _choose(backend: str) -> tuple[str, str]:
 
 @functools.cache
 def probe(backend: str) -> tuple[bool, str]:
-    """Whether an OpenGL backend draws a picture in a child process within 20 s, and who drew it or what went wrong."""
+    """Whether an OpenGL backend draws a picture in a child process, and who drew it or what went wrong."""
     environment = {**os.environ, "MUJOCO_GL": "disabled", "LP_NUM_THREADS": "0"}
     environment.pop("PYOPENGL_PLATFORM", None)
     command = [sys.executable, "-W", "ignore", "-c", _PROBE, backend]
     try:
         child = subprocess.run(
-            command, env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=PROBE_SECONDS
-        )
+            command, env=environment, capture_output=True, text=True, timeout=PROBE_SECONDS,
+            stdin=subprocess.DEVNULL,
+        )  # fmt: skip
     except subprocess.TimeoutExpired:
         return False, f"no picture after {PROBE_SECONDS:.0f} s"
     except OSError as error:
@@ -226,7 +237,9 @@ class _RaysRenderer(Renderer):
         self.camera, self.backend, self.reason = camera, backend, reason
         view = model.camera(camera)
         if model.cam_projection[view.id] or model.cam_sensorsize[view.id].any():
-            raise RenderError(f"The backend 'rays' draws perspective cameras with a fovy only; {camera!r} is another kind.")
+            raise RenderError(
+                f"The camera {camera!r} has no plain fovy; 'rays' draws no other kind, 'egl' does."
+            )
         self._caster = Caster(model, width, height, view.id, shadows, antialias)
 
     def _render(self, qpos, lit):
@@ -244,7 +257,13 @@ class _GLRenderer(Renderer):
 
     def __init__(self, model, width, height, camera, backend, reason, shadows, antialias):
         self.model = model = copy.copy(model)
-        self.width, self.height, self.camera, self.backend, self.reason = width, height, camera, backend, reason
+        self.width, self.height, self.camera, self.backend, self.reason = (
+            width,
+            height,
+            camera,
+            backend,
+            reason,
+        )
         model.vis.global_.offwidth, model.vis.global_.offheight = width, height
         model.vis.quality.shadowsize = min(model.vis.quality.shadowsize, 1024)  # the cost of software GL
         model.vis.quality.offsamples = 4 if antialias else 0
@@ -259,13 +278,16 @@ class _GLRenderer(Renderer):
             self._draw = mujoco.MjrContext(model, mujoco.mjtFontScale.mjFONTSCALE_100)
         except (ImportError, AttributeError, RuntimeError, mujoco.FatalError) as error:
             self.close()
-            raise RenderError(f"The backend {backend!r} failed ({error}); 'rays' works without any GL library.") from error
+            raise RenderError(
+                f"The backend {backend!r} failed ({error}); 'rays' works without GL."
+            ) from error
         finally:
             if threads is None:
                 del os.environ["LP_NUM_THREADS"]
         mujoco.mjr_setBuffer(mujoco.mjtFramebuffer.mjFB_OFFSCREEN, self._draw)
         self._draw.readDepthMap = mujoco.mjtDepthMap.mjDEPTH_ZEROFAR
-        self._data, self._scene, self._option = mujoco.MjData(model), mujoco.MjvScene(model, 1000), mujoco.MjvOption()
+        self._data, self._scene = mujoco.MjData(model), mujoco.MjvScene(model, 1000)
+        self._option = mujoco.MjvOption()
         self._option.sitegroup[:] = 0
         self._scene.flags[mujoco.mjtRndFlag.mjRND_SHADOW] = shadows
         self._rect = mujoco.MjrRect(0, 0, width, height)
@@ -279,8 +301,8 @@ class _GLRenderer(Renderer):
         mujoco.mj_kinematics(self.model, self._data)
         mujoco.mj_comPos(self.model, self._data)
         mujoco.mj_camlight(self.model, self._data)
-        everything = mujoco.mjtCatBit.mjCAT_ALL
-        mujoco.mjv_updateScene(self.model, self._data, self._option, None, self._camera, everything, self._scene)
+        parts = mujoco.mjtCatBit.mjCAT_ALL
+        mujoco.mjv_updateScene(self.model, self._data, self._option, None, self._camera, parts, self._scene)
         for geom in self._scene.geoms[: self._scene.ngeom]:
             if self._lamp >= 0 and geom.objtype == mujoco.mjtObj.mjOBJ_GEOM and geom.objid == self._lamp:
                 geom.rgba[:3] = LAMP_LIT if lit else LAMP_DARK
@@ -317,7 +339,8 @@ class _GLRenderer(Renderer):
                 if geom.segid >= 0 and geom.objtype == mujoco.mjtObj.mjOBJ_GEOM:
                     geom_of[geom.segid + 1] = geom.objid
             ids[i] = geom_of[number][::-1]
-            metres = near * far / (near + raw[::-1].astype(np.float64) * (far - near))  # reversed depth: 0 is far
+            closeness = raw[::-1].astype(np.float64)  # reversed: 1 at the near plane, 0 at the far one
+            metres = near * far / (near + closeness * (far - near))
             depth[i] = np.where(ids[i] < 0, np.inf, metres)
         return depth, ids
 

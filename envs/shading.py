@@ -17,7 +17,7 @@ CONTRAST = 0.05  # relative contrast of the checker on a plane without a texture
 
 @njit(cache=True, nogil=True)
 def _passes(ox, oy, oz, dx, dy, dz, spheres):
-    """Whether a ray meets one of the `spheres` [4, G] (centre, squared radius); in single precision, branch-free."""
+    """Whether a ray meets one of the `spheres` [4, G] (centre, squared radius); single precision."""
     met = 0
     for g in range(spheres.shape[1]):
         cx, cy, cz = spheres[0, g] - ox, spheres[1, g] - oy, spheres[2, g] - oz
@@ -45,7 +45,8 @@ def _meets_plane(ox, oy, oz, dx, dy, dz, pos, mat, size):
 
 
 @njit(cache=True, nogil=True)
-def aim(start, stop, pixel, frame, lens, eye, turn, spheres, planes, origin, direction, near, dist, geom, normal):
+def aim(start, stop, pixel, frame, lens, eye, turn, spheres, planes,
+        origin, direction, near, dist, geom, normal):  # fmt: skip
     """Rays through image points `pixel` [R, 2] (column, row); those that can only meet planes are answered.
 
     `lens` is (width, height, tangent of half the vertical field of view); `eye` [F, 3] and `turn` [F, 3, 3]
@@ -78,7 +79,7 @@ def aim(start, stop, pixel, frame, lens, eye, turn, spheres, planes, origin, dir
 @njit(cache=True, nogil=True)
 def obscure(start, stop, origin, direction, frame, dist, geom, normal, beam, pos, aimed, spheres, planes,
             start_at, towards, reach, near, light):  # fmt: skip
-    """Shadow rays from hits towards one light (at `pos` [F, 3] pointing along `aimed`; `beam` 1: directional).
+    """Shadow rays from hits to a light at `pos` [F, 3] that points along `aimed` (`beam` 1: directional).
 
     Writes `light` [R]: 0 where a plane is in the way, else 1; the rays that MuJoCo must be asked are `near`.
     """
@@ -115,8 +116,8 @@ def obscure(start, stop, origin, direction, frame, dist, geom, normal, beam, pos
 def pack(rays, near, frame, unit, index, picture):
     """Assigns the `near` rays to units of at most `unit` rays of one picture, in order.
 
-    Writes `index` [units, unit]: the rays of each unit, -1 where there is none, and `picture` [units]; returns
-    the number of units.
+    Writes `index` [units, unit]: the rays of each unit, -1 where there is none, and `picture` [units];
+    returns the number of units.
     """
     units, fill = 0, unit
     for r in range(rays):
@@ -164,12 +165,12 @@ def _square(u, smear):
 
 
 @njit(cache=True, nogil=True)
-def shade(start, stop, origin, direction, frame, dist, geom, normal, light, look, lights, lpos, ldir, head, sky,
-          ppos, pmat, finish, lamp, lamp_on, lamp_pos, lamp_rgb, footprint, out):  # fmt: skip
+def shade(start, stop, origin, direction, frame, dist, geom, normal, light, look, lights, lpos, ldir, head,
+          sky, ppos, pmat, finish, lamp, lamp_on, lamp_pos, lamp_rgb, footprint, out):  # fmt: skip
     """Colours `out` [R, 3] (0 to 1) of rays with known hits.
 
-    `look`: colour [ngeom, 3], (specular, shininess, emission) [ngeom, 3], plane index [ngeom]; `lights`: kind
-    (0 spot, 1 directional, 2 point), ambient, diffuse, specular, (cosine of the cutoff, exponent), attenuation;
+    `look`: colour [ngeom, 3], (specular, shininess, emission) [ngeom, 3], plane index [ngeom]; `lights`:
+    kind (0 spot, 1 directional, 2 point), ambient, diffuse, specular, (cos of cutoff, exponent), attenuation;
     `light` [L, R]: 0 in the shadow; `head`: the headlight's ambient, diffuse, specular; `sky`: below, above;
     `finish` of planes: repeats a metre, texture start, size, mean, haze (from, to), texels;
     `footprint`: width of a pixel at one metre.
@@ -238,7 +239,8 @@ def shade(start, stop, origin, direction, frame, dist, geom, normal, light, look
                 hx, hy, hz = lx - dx, ly - dy, lz - dz
                 half = (nx * hx + ny * hy + nz * hz) / max((hx * hx + hy * hy + hz * hz) ** 0.5, 1e-9)
                 glint = power * gloss[g, 0] * max(half, 0.0) ** shine
-                s0, s1, s2 = s0 + lspecular[i, 0] * glint, s1 + lspecular[i, 1] * glint, s2 + lspecular[i, 2] * glint
+                s0, s1 = s0 + lspecular[i, 0] * glint, s1 + lspecular[i, 1] * glint
+                s2 += lspecular[i, 2] * glint
             power *= lambert
             a0, a1, a2 = a0 + ldiffuse[i, 0] * power, a1 + ldiffuse[i, 1] * power, a2 + ldiffuse[i, 2] * power
         if lamp >= 0 and lamp_on[f]:  # a warm glow around the lamp

@@ -39,6 +39,7 @@ from policies.networks import MLP
 __all__ = ["FlowBC", "FlowBCConfig"]
 
 CUMULATIVE_SCALE = 3.0
+GRIPPER_SNAP = 0.5
 
 
 @dataclass(frozen=True)
@@ -184,10 +185,11 @@ class FlowBC(LearnablePolicy):
         return torch.cat([motion, actions[..., -1:]], dim=-1)
 
     def decode(self, chunk: torch.Tensor) -> torch.Tensor:
-        """The inverse of `encode`, with motion clipped to [-1, 1] and the gripper at -1 or 1 by its sign."""
+        """The inverse of `encode`, clipped to [-1, 1]; a gripper beyond half way is taken all the way."""
         origin = torch.zeros_like(chunk[..., :1, :-1])
         motion = torch.diff(chunk[..., :-1] * CUMULATIVE_SCALE, dim=-2, prepend=origin)
-        gripper = torch.where(chunk[..., -1:] > 0, 1.0, -1.0)
+        gripper = chunk[..., -1:]
+        gripper = torch.where(gripper.abs() > GRIPPER_SNAP, gripper.sign(), gripper)
         return torch.cat([motion.clamp(-1.0, 1.0), gripper], dim=-1)
 
     # ---- acting

@@ -26,9 +26,9 @@ __all__ = ["PracticeConfig", "PracticeOutcome", "begin", "practise"]
 class PracticeConfig:
     """How practice is done; weights belong to `envs.rewards.REWARD_TERMS` (task, reach, safety)."""
 
-    num_envs: int = 128
-    rollout: int = 40
-    weights: tuple[float, ...] = (1.0, 1.0, 0.5)
+    num_envs: int = 192
+    rollout: int = 32
+    weights: tuple[float, ...] = (1.0, 0.3, 0.15)
     warm_std: float = 0.3
     cold_std: float = 0.5
     critic_warmup: int = 3  # rollouts in which only the critics of a warm-started policy learn
@@ -61,9 +61,10 @@ def begin(
     """
     policy = MultiCriticPPO(
         MultiCriticPPOConfig(
-            FEATURES, ACTIONS["tool"], REWARD_TERMS, weights=config.weights, initial_std=config.cold_std, seed=seed % (1 << 31)
+            FEATURES, ACTIONS["tool"], REWARD_TERMS, weights=config.weights, initial_std=config.cold_std,
+            advantage_floor=0.05, critic_hidden=(128, 128), epochs=3, minibatch=1536, seed=seed % (1 << 31),
         )
-    )
+    )  # fmt: skip
     spent, best, best_score, steps_of = 0, "", -math.inf, {}
     for name, actor in starts.items():
         runs = [

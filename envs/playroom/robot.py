@@ -31,7 +31,7 @@ _LINKS = (
     ((0.088, 0, 0), (1, 1, 0, 0), 0.042, (0, 0, 0.04), (0, 0, 0.07), 0.74),
 )
 _STIFFNESS = (1500, 1500, 1000, 1000, 200, 200, 200)
-_DAMPING = (150, 150, 100, 100, 15, 15, 15)
+_DAMPING = (100, 100, 66, 66, 10, 10, 10)  # of the joints: unlike a servo's, it holds when torque saturates
 _TORQUE = (87, 87, 87, 87, 40, 40, 40)
 _WHITE, _DARK = (0.93, 0.93, 0.95, 1), (0.23, 0.25, 0.29, 1)
 
@@ -53,7 +53,7 @@ def add_arm(spec: mujoco.MjSpec, hand_bits: tuple[int, int], finger_bits: tuple[
             range=(JOINT_LOW[number - 1], JOINT_HIGH[number - 1]),
             limited=mujoco.mjtLimited.mjLIMITED_TRUE,
             armature=0.1,
-            damping=[1, 0, 0],
+            damping=[_DAMPING[number - 1], 0, 0],
         )
         _capsule(body, radius, start, end, mass, _WHITE if number % 2 else _DARK)
     hand = body.add_body(
@@ -79,7 +79,7 @@ def add_arm(spec: mujoco.MjSpec, hand_bits: tuple[int, int], finger_bits: tuple[
             range=(0, FINGER_RANGE),
             limited=mujoco.mjtLimited.mjLIMITED_TRUE,
             armature=0.1,
-            damping=[5, 0, 0],
+            damping=[30, 0, 0],
         )
         finger.add_geom(
             name=f"pad_{side}",
@@ -99,7 +99,7 @@ def add_arm(spec: mujoco.MjSpec, hand_bits: tuple[int, int], finger_bits: tuple[
     equality.solref = [0.005, 1]
     equality.solimp[:3] = [0.95, 0.99, 0.001]
     for joint in range(7):
-        _servo(spec, f"joint{joint + 1}", _STIFFNESS[joint], _DAMPING[joint], _TORQUE[joint], JOINT_LOW[joint], JOINT_HIGH[joint])
+        _servo(spec, f"joint{joint + 1}", _STIFFNESS[joint], _TORQUE[joint], JOINT_LOW[joint], JOINT_HIGH[joint])
     tendon = spec.add_tendon(name="gripper")
     tendon.wrap_joint("finger_left", 0.5)
     tendon.wrap_joint("finger_right", 0.5)
@@ -107,7 +107,7 @@ def add_arm(spec: mujoco.MjSpec, hand_bits: tuple[int, int], finger_bits: tuple[
         name="gripper", target="gripper", trntype=mujoco.mjtTrn.mjTRN_TENDON, biastype=mujoco.mjtBias.mjBIAS_AFFINE
     )
     gripper.gainprm[0] = 80 / 255
-    gripper.biasprm[:3] = [0, -2000, -100]
+    gripper.biasprm[:3] = [0, -2000, 0]
     gripper.ctrlrange = [0, 255]
     gripper.ctrllimited = mujoco.mjtLimited.mjLIMITED_TRUE
     gripper.forcerange = [-80, 80]
@@ -127,13 +127,13 @@ def _capsule(body, radius: float, start, end, mass: float, rgba) -> None:
     )
 
 
-def _servo(spec, joint: str, stiffness: float, damping: float, torque: float, low: float, high: float) -> None:
-    """A position servo with torque limits on ``joint``: force = stiffness (u - q) - damping q'."""
+def _servo(spec, joint: str, stiffness: float, torque: float, low: float, high: float) -> None:
+    """A position servo with torque limits on ``joint``: force = stiffness (u - q)."""
     servo = spec.add_actuator(
         name=joint, target=joint, trntype=mujoco.mjtTrn.mjTRN_JOINT, biastype=mujoco.mjtBias.mjBIAS_AFFINE
     )
     servo.gainprm[0] = stiffness
-    servo.biasprm[:3] = [0, -stiffness, -damping]
+    servo.biasprm[:3] = [0, -stiffness, 0]
     servo.ctrlrange = [low, high]
     servo.ctrllimited = mujoco.mjtLimited.mjLIMITED_TRUE
     servo.forcerange = [-torque, torque]
