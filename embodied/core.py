@@ -18,6 +18,7 @@ from embodied.skills.statistics import wilson
 SOURCES = ("scripted-play", "practice", "evaluation", "ask", "oracle")
 EVIDENCE_KINDS = ("simulator", "judge", "language")  # in falling rank; only the first admits a skill
 PURPOSES = ("screen", "gate", "confirm", "regression")
+ADMISSION_THRESHOLD = 0.8  # what lower bounds of a success rate must reach, unless configured otherwise
 OPERATOR_ROLES = ("precondition", "effect")
 
 # name -> (dtype, rows of an episode of T steps and S states, dimensions)

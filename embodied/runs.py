@@ -6,17 +6,23 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from embodied.errors import MissingRunError
+
+if TYPE_CHECKING:
+    from embodied.cli.schema import RunConfig
+    from embodied.skills.library import SkillLibrary
 
 CONFIG = "config.yaml"
 LIBRARY = "library.sqlite"
 EPISODES = "episodes"
 LEDGER = "ledger.jsonl"
 HELDOUT = "heldout.json"
+HELDOUT_KEYS = ("method", "depth", "successes", "n")
 REPORT = "report.html"
 VIDEOS = "videos"
 
@@ -50,16 +56,65 @@ def find(run: str | Path = "", out: str | Path = "runs") -> Path:
     raise MissingRunError(f"there is no run at {run}; {known}")
 
 
-def heldout(run: Path) -> dict[str, Any]:
-    """The held-out results that a finished run wrote. Raises MissingRunError where there are none."""
+def config(run: Path) -> RunConfig:
+    """The configuration the run was made with. Raises ConfigError where the file is damaged."""
+    from embodied.cli.config import load
+    from embodied.cli.schema import RunConfig
+
+    if not (run / CONFIG).is_file():
+        raise MissingRunError(
+            f"{run} has no {CONFIG}: it is not a run directory, or was made by another version"
+        )
+    return load(RunConfig, run / CONFIG)
+
+
+def library(run: Path) -> SkillLibrary:
+    """The run's skill library, read-only. Raises LibraryError where it is missing or damaged."""
+    from embodied.skills.library import SkillLibrary
+
+    return SkillLibrary.open(run / LIBRARY, readonly=True)
+
+
+def mastered(run: Path) -> tuple[list[str], list[str]]:
+    """The run's mastered goals: the distinct ones that count, and all of them."""
+    from embodied.evaluation.mastery import distinct
+
+    with library(run) as kept:
+        everything = [entry.goal for entry in kept.mastered()]
+    return distinct(everything), everything
+
+
+def digests(run: Path) -> dict[str, str]:
+    """What must be equal in two runs of one seed: the episodes in order, and the library's content.
+
+    Everything is read and compared with its checksums: LibraryError or StoreError where something is damaged.
+    """
+    from embodied.data.store import EpisodeStore
+
+    episodes = hashlib.sha256()
+    with EpisodeStore.open(run / EPISODES, readonly=True) as store:
+        for episode in store.iterate():
+            episodes.update(episode.hash().encode())
+    with library(run) as kept:
+        kept.verify()
+        return {"episodes": episodes.hexdigest(), "library": kept.digest()}
+
+
+def heldout(run: Path) -> list[dict[str, Any]]:
+    """The held-out results that a finished run wrote, a row a method and depth (HELDOUT_KEYS).
+
+    Raises MissingRunError where there are none.
+    """
     path = run / HELDOUT
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return [
+            {key: row[key] for key in HELDOUT_KEYS} for row in json.loads(path.read_text(encoding="utf-8"))
+        ]
     except FileNotFoundError:
         raise MissingRunError(
             f"{run} has no {HELDOUT}: let the run end (its command continues it), heldout_episodes above 0"
         ) from None
-    except ValueError as error:
+    except (ValueError, KeyError, TypeError) as error:
         raise MissingRunError(
             f"{path} is damaged ({error}); measure anew: embodied eval what=instructions"
         ) from error

@@ -41,11 +41,11 @@ _ORDER = list(PREDICATES)  # the natural order to say things in; "closed" comes 
 def describe(goal: Goal, rng: np.random.Generator | None = None) -> str:
     """English instruction for a goal: the canonical one, or a paraphrase drawn with ``rng``."""
     if rng is None:
-        plain = (" and ".join(_command(x, None) for x in _spoken(stage)) for stage in goal.stages)
+        plain = (" and ".join(_command(x, None) for x in spoken(stage)) for stage in goal.stages)
         return ", then ".join(plain)
     stages = []
     for stage in goal.stages:
-        literals = _spoken(stage)
+        literals = spoken(stage)
         if rng.random() < 0.3:
             literals = [literals[i] for i in rng.permutation(len(literals))]
         clauses = [_command(literal, rng) for literal in literals]
@@ -97,7 +97,8 @@ def parse_instruction(text: str) -> Goal:
 # speaking ------------------------------------------------------------------------------------------------
 
 
-def _spoken(stage: tuple[Literal, ...]) -> list[Literal]:
+def spoken(stage: tuple[Literal, ...]) -> list[Literal]:
+    """A stage's literals in the order a person would say them, "closed" last."""
     return sorted(stage, key=lambda x: (x.predicate == "closed", _ORDER.index(x.predicate), x))
 
 

@@ -74,10 +74,14 @@ def _block_progress(x, predicate, a, b, px, py, target):
             raised = max(raised, min(1.0, x[pa + B_PEAK] / 0.05))
         elif side < 0.06:
             raised = 1.0
-        progress = 0.15 + 0.15 * raised + (0.3 * (1.0 - math.tanh(4.0 * funnel)) + 0.15 * (1.0 - math.tanh(20.0 * funnel)))
-    if side < 0.02 and abs(az - target[2]) < 0.02 and (predicate != PLACED or x[pa + B_PEAK] > CARRY_CLEARANCE):
-        progress = 0.8 + 0.15 * min(1.0, max(0.0, (x[WIDTH] - 0.036) / 0.03))
-        reach = 1.0
+        progress = 0.05 + 0.1 * raised + 0.4 * max(0.0, 1.0 - funnel / 0.35) + 0.2 * (1.0 - math.tanh(12.0 * funnel))
+    carried = predicate != PLACED or x[pa + B_PEAK] > CARRY_CLEARANCE
+    if carried and not held and abs(az - target[2]) < 0.012:  # let go: better than held where the aim was good
+        progress = max(progress, 0.9 * max(0.0, 1.0 - side / 0.12))
+        if side < 0.03:
+            reach = 1.0
+    elif carried and side < 0.025 and abs(az - target[2]) < 0.02:
+        progress = max(progress, 0.78 + 0.1 * min(1.0, max(0.0, (x[WIDTH] - 0.036) / 0.02)))
     return progress, reach
 
 

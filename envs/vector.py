@@ -111,6 +111,7 @@ class TabletopVectorEnv(VectorEnv):
         self.elapsed = np.zeros(n, np.int64)
         self.episodes = np.full(n, -1, np.int64)  # episodes begun since the seed, less one
         self._held = np.zeros(n, np.int64)
+        self._reached = np.zeros(n, np.bool_)  # the goal has been held for long enough since it was given
         self._stage = np.zeros(n, np.int64)
         self._goal_of = np.zeros(n, np.int64)
         self._codes = Codes(n)
@@ -148,6 +149,7 @@ class TabletopVectorEnv(VectorEnv):
         """Starts the goal clock of ``slots``: stage, steps, hold count and peaks."""
         self._stage[slots] = 0
         self._held[slots] = 0
+        self._reached[slots] = False
         self.elapsed[slots] = 0
         for block in range(2):
             at = BLOCK + BLOCK_STRIDE * block
@@ -187,7 +189,7 @@ class TabletopVectorEnv(VectorEnv):
         slots = np.arange(self.num_envs) if mask is None else np.flatnonzero(mask)
         self._restart(slots, options.get("which"))
         self._look()
-        return self._observation(), self._info()
+        return self.observation(), self._info()
 
     def step(self, actions: np.ndarray):
         """One control step; actions float[n, A] in [-1, 1], clipped.
@@ -228,7 +230,8 @@ class TabletopVectorEnv(VectorEnv):
             self.facts, actions, self._codes.count, self._codes.codes, self._codes.place, self.distance, self.lost,
             self.terms, self.costs,
         )  # fmt: skip
-        success = (self._held >= self.hold) & (self._stage == self._stages[self._goal_of] - 1) & ~broken
+        self._reached |= (self._held >= self.hold) & (self._stage == self._stages[self._goal_of] - 1) & ~broken
+        success = self._reached.copy()
         terminated = self.lost & ~broken
         if self.terminate_on_success:
             terminated |= success
@@ -240,7 +243,7 @@ class TabletopVectorEnv(VectorEnv):
             reward[fresh] = 0.0
             self.terms[fresh] = 0.0
         self._featurise()
-        observation = self._observation()
+        observation = self.observation()
         if self.observation_kind == "dict":
             reward = self.compute_reward(observation["achieved_goal"], observation["desired_goal"], {})
             reward[fresh] = 0.0
@@ -252,7 +255,7 @@ class TabletopVectorEnv(VectorEnv):
                 info["final_obs"], info["_final_obs"] = observation, done
                 self._restart(np.flatnonzero(done))
                 self._look()
-                observation = self._observation()
+                observation = self.observation()
             elif self.autoreset_mode == AutoresetMode.NEXT_STEP:
                 self._pending[:] = done
         return observation, reward, terminated, truncated, info
@@ -269,6 +272,21 @@ class TabletopVectorEnv(VectorEnv):
         if self._renderer is not None:
             self._renderer.close()
             self._renderer = None
+
+    def observation(self) -> Any:
+        """What every slot sees now, as `reset` and `step` return it; its own copy."""
+        flat = self._features.copy()
+        if self.observation_kind == "flat":
+            return flat
+        achieved = np.ones((self.num_envs, GOAL_DIM + GROUPS))
+        achieved[:, 0:3] = self.facts[:, BLOCK : BLOCK + 3]
+        achieved[:, 3:6] = self.facts[:, BLOCK + BLOCK_STRIDE : BLOCK + BLOCK_STRIDE + 3]
+        achieved[:, 6], achieved[:, 7] = self.facts[:, DRAWER], self.facts[:, LAMP]
+        return {
+            "observation": flat,
+            "achieved_goal": achieved,
+            "desired_goal": np.concatenate([self.targets, self.mask], axis=1),
+        }
 
     # -- state ---------------------------------------------------------------------------------------------------
 
@@ -386,20 +404,6 @@ class TabletopVectorEnv(VectorEnv):
         codes = self._codes
         evaluate(self.facts, codes.count, codes.codes, codes.place, self.distance)
         self._featurise()
-
-    def _observation(self) -> Any:
-        flat = self._features.copy()
-        if self.observation_kind == "flat":
-            return flat
-        achieved = np.ones((self.num_envs, GOAL_DIM + GROUPS))
-        achieved[:, 0:3] = self.facts[:, BLOCK : BLOCK + 3]
-        achieved[:, 3:6] = self.facts[:, BLOCK + BLOCK_STRIDE : BLOCK + BLOCK_STRIDE + 3]
-        achieved[:, 6], achieved[:, 7] = self.facts[:, DRAWER], self.facts[:, LAMP]
-        return {
-            "observation": flat,
-            "achieved_goal": achieved,
-            "desired_goal": np.concatenate([self.targets, self.mask], axis=1),
-        }
 
     def _info(self, success: np.ndarray | None = None, bad_physics: np.ndarray | None = None) -> dict[str, Any]:
         none = np.zeros(self.num_envs, np.bool_)

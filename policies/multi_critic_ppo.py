@@ -69,6 +69,7 @@ class MultiCriticPPOConfig:
     critic_hidden: tuple[int, ...] = (256, 256)
     initial_std: float = 0.6
     minimum_std: float = 0.12
+    gripper_std: float = 0.0  # floor of the last component's standard deviation; 0: as the others
     maximum_std: float = 1.35
     learning_rate: float = 1e-3
     minimum_learning_rate: float = 1e-5
@@ -309,6 +310,8 @@ class MultiCriticPPO(LearnablePolicy):
         self._actor_optimizer.step()
         with torch.no_grad():
             net.log_std.clamp_(math.log(config.minimum_std), math.log(config.maximum_std))
+            if config.gripper_std > 0.0:  # letting go has to stay within what is tried
+                net.log_std[-1:].clamp_(min=math.log(config.gripper_std))
         return {
             "policy_loss": policy_loss.item(),
             "mean_penalty": penalty.item(),

@@ -45,9 +45,10 @@ class RunningMoments(nn.Module):
 
 
 class ObservationNorm(RunningMoments):
-    """(x - mean) / sqrt(variance + 1e-4), clipped to +-`limit`; the identity (clipped) before any data.
+    """(x - mean) / sqrt(variance + 0.05), clipped to +-`limit`; the identity (clipped) before any data.
 
-    The small constant keeps columns that hardly vary from filling the clipped range with noise.
+    Features come at order one; the constant keeps columns that hardly vary in one task from filling the clipped range,
+    so that weights learnt there still mean something in the next.
     """
 
     def __init__(self, size: int, limit: float = 6.0) -> None:
@@ -57,7 +58,7 @@ class ObservationNorm(RunningMoments):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         if self.count == 0:
             return x.clamp(-self.limit, self.limit)
-        scale = (self.variance + 1e-4).rsqrt().float()
+        scale = (self.variance + 0.05).rsqrt().float()
         return ((x - self.mean.float()) * scale).clamp(-self.limit, self.limit)
 
 

@@ -62,10 +62,10 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def is_user_error(error: BaseException) -> bool:
-    """Whether the error is a sentence for a person: of the operating system, or of a class defined in our packages.
+    """Whether the error is a sentence for a person: the operating system's, or of a class in our packages.
 
-    Every error class of ours is raised with one sentence that says what is wrong and what is valid; anything else
-    (a bare ValueError, a KeyError) is a fault of ours and shows its traceback.
+    Every error class of ours is raised with one sentence that says what is wrong and what is valid; anything
+    else (a bare ValueError, a KeyError) is a fault of ours and shows its traceback.
     """
     ours = any(kind.__module__.split(".")[0] in PACKAGES for kind in type(error).__mro__)
     return ours or isinstance(error, OSError)

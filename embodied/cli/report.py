@@ -14,9 +14,9 @@ def run(arguments: Arguments) -> int:
     COMMAND.no_words(arguments)
     config = compose(ReportConfig, arguments.overrides)
     run_dir = runs.find(config.run)
-    from embodied.viz.report import write_report
+    from embodied.reporting import report
 
-    print(write_report(run_dir))
+    print(report(run_dir, config))
     return 0
 
 

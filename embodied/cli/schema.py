@@ -29,7 +29,13 @@ def option(
     return field(default=default, metadata=metadata)
 
 
-BACKENDS = ("auto", "egl", "osmesa", "glfw", "rays")  # those of envs.rendering, named here so that help is quick
+BACKENDS = (
+    "auto",
+    "egl",
+    "osmesa",
+    "glfw",
+    "rays",
+)  # those of envs.rendering, named here so that help is quick
 
 
 @dataclass

@@ -1,14 +1,15 @@
 r"""Learning progress of a goal: how much its success rate moved between an older and a recent window.
 
-A goal's history is a sequence of evaluations ``(successes, n)``, oldest first. The last ``window`` evaluations are
-the recent half, the ones before them the older half (shorter histories are cut in the middle). Each half's rate has
-the posterior
+A goal's history is a sequence of evaluations ``(successes, n)``, oldest first. The last ``window``
+evaluations are the recent half, the ones before them the older half (shorter histories are cut in the
+middle). Each half's rate has the posterior
 
 .. math:: \mathrm{Beta}(s + \kappa m,\; n - s + \kappa(1-m)), \qquad m = \frac{S + 1/2}{N + 1},
 
-whose prior is centred on the rate m of both halves together, with the weight of :math:`\kappa = 2` trials. A prior at
-one half would see progress wherever the two halves merely differ in size; this one sees none. Progress is the
-difference of the two means (negative when a skill is being forgotten), with a standard deviation from both posteriors.
+whose prior is centred on the rate m of both halves together, with the weight of :math:`\kappa = 2` trials. A
+prior at one half would see progress wherever the two halves merely differ in size; this one sees none.
+Progress is the difference of the two means (negative when a skill is being forgotten), with a standard
+deviation from both posteriors.
 """
 
 from __future__ import annotations
@@ -28,8 +29,8 @@ History = Sequence[tuple[int, int]]
 class Progress:
     """A goal's recent rate, its change, and how sure both are; all in success rates (0 … 1).
 
-    ``uncertainty`` is the standard deviation of the recent rate under a uniform prior: 0.289 for a goal that was
-    never tried. ``deviation`` is that of ``change``.
+    ``uncertainty`` is the standard deviation of the recent rate under a uniform prior: 0.289 for a goal that
+    was never tried. ``deviation`` is that of ``change``.
     """
 
     rate: float

@@ -21,7 +21,7 @@ WIDE = tuple(name for name, (_, _, ndim) in EPISODE_ARRAYS.items() if ndim == 2)
 
 
 class StoreError(RuntimeError):
-    """The store on disk is unusable or used wrongly; the sentence says where, what is wrong and what to do."""
+    """The store on disk is unusable or used wrongly; the sentence says where, what is wrong, what to do."""
 
 
 class BrokenEpisodeError(StoreError):
@@ -46,7 +46,7 @@ def bounds_of(name: str, batch: Sequence[Episode]) -> np.ndarray:
 
 
 def block_of(name: str, batch: Sequence[Episode], bounds: np.ndarray) -> np.ndarray:
-    """A column of a batch as one contiguous array [rows, width] or [rows], zeros where an episode is padded."""
+    """A column of a batch as one contiguous array [rows, width] or [rows], zeros where padded."""
     arrays = [getattr(episode, name) for episode in batch]
     block = np.zeros((int(bounds[-1]), *arrays[0].shape[1:]), EPISODE_ARRAYS[name][0])
     for array, begin in zip(arrays, bounds.tolist(), strict=False):
@@ -86,7 +86,7 @@ def widths_of(batch: Sequence[Episode]) -> dict[str, int]:
 def check_widths(
     batch: Sequence[Episode], widths: dict[str, int], first: int, columns: Sequence[str]
 ) -> None:
-    """StoreError where an episode has other widths than the store, or the column names are too few or many."""
+    """StoreError where an episode has other widths than the store, or there are not as many column names."""
     if columns and len(columns) != widths["observations"]:
         raise StoreError(
             f"{len(columns)} column names were given for {widths['observations']} observation columns; "
@@ -109,7 +109,7 @@ def write_layout(directory: Path, widths: dict[str, int], columns: Sequence[str]
 
 
 def read_layout(directory: Path, columns: Sequence[str]) -> tuple[dict[str, int], tuple[str, ...]]:
-    """The widths and column names of a store; StoreError where damaged, or written with other column names."""
+    """The widths and column names of a store; StoreError where damaged or written with other names."""
     path = directory / "layout.json"
     try:
         layout = json.loads(path.read_bytes())

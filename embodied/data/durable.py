@@ -36,7 +36,7 @@ def write_durably(path: Path, data: bytes) -> None:
 
 
 def replace_file(path: Path, data: bytes) -> None:
-    """Put a file in place of an older one in one step: temporary file, fsync, rename, fsync of the directory."""
+    """Put a file in place of an older one in one step: temporary file, fsync, rename, fsync of the folder."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.new")
     try:
         write_durably(temporary, data)

@@ -80,9 +80,9 @@ def dump(directory: str | Path, incident: Incident) -> Path:
 
 
 def load(path: str | Path) -> Incident:
-    """Read an incident back; QuarantineError where the file is missing, cut short, damaged or something else."""
+    """Read an incident back; QuarantineError where the file is missing, damaged or something else."""
     try:
-        with np.load(path, allow_pickle=False) as file:
+        with np.load(io.BytesIO(Path(path).read_bytes()), allow_pickle=False) as file:
             arrays = {name: file[name] for name in ("meta", "states", "state_steps", "actions")}
         meta = json.loads(arrays["meta"].tobytes())
         if meta["format"] != FORMAT:

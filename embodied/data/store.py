@@ -215,7 +215,7 @@ class EpisodeStore:
         return range(first, len(self))
 
     def commit(self) -> dict[str, int]:
-        """Make all that was appended durable; returns byte offsets to hand to `open`, and the episode count."""
+        """Make all that was appended durable; returns byte offsets for `open`, and the episode count."""
         try:
             for file in self._files.values():
                 os.fsync(file.fileno())

@@ -19,22 +19,10 @@ import numpy as np
 
 from embodied import runs
 from embodied.data.durable import replace_file
-from embodied.evaluation import checkout
+from embodied.evaluation import checkout, mastery
 from embodied.evaluation.claims import ClaimError, Context, Measurement, recorded, versions
 from embodied.skills.statistics import wilson
 
-REQUIRED = {  # what must be among the mastered goals: any one of the literals, implied by any mastered goal
-    "drawer open": ("open(drawer)",),
-    "drawer closed": ("closed(drawer)",),
-    "lamp lit": ("lit(lamp)",),
-    "red block lifted": ("lifted(red)",),
-    "blue block lifted": ("lifted(blue)",),
-    "red block placed at a given place": ("placed(red, *)",),
-    "blue block placed at a given place": ("placed(blue, *)",),
-    "red block put in the drawer": ("inside(red, drawer)",),
-    "blue block put in the drawer": ("inside(blue, drawer)",),
-    "stacked": ("on(red, blue)", "on(blue, red)"),
-}
 ARMS = {
     "full": (),
     "uniform": ("proposer=uniform",),
@@ -42,6 +30,7 @@ ARMS = {
     "no_gate": ("use_gate=false",),
 }
 ABLATIONS = "main.d.arms.json"
+AGENT = "agent"  # the row of the held-out results that is the robot itself
 FRESH = 900_001  # the episodes on which ablations are judged: no run draws from this seed
 
 
@@ -76,38 +65,39 @@ def mastered_goals(context: Context) -> Measurement:
     for run in finished:
         distinct, everything = runs.mastered(run)
         counts.append(len(distinct))
-        missing = [name for name, literals in REQUIRED.items() if not _among(literals, everything)]
+        missing = mastery.missing(everything)
         details[run.name] = {"mastered": distinct, "missing": missing}
         if not context.quick:
-            conditions |= {name: conditions.get(name, True) and name not in missing for name in REQUIRED}
+            conditions |= {
+                name: conditions.get(name, True) and name not in missing for name in mastery.REQUIRED
+            }
     interval = (float(min(counts)), float(max(counts))) if len(counts) > 1 else None
     return Measurement(statistics.median(counts), interval, seeds, len(counts), conditions, details)
 
 
 def heldout_instructions(context: Context) -> Measurement:
-    """main.c: success over all held-out episodes of the runs, with the rows it must be read beside."""
+    """main.c: the agent's success over all held-out episodes of the runs, with the rows to read it beside."""
     seeds, finished = _runs_of(context, "quick" if context.quick else "default")
-    totals: dict[str, list[int]] = {}
+    totals: dict[str, np.ndarray] = {}  # "agent", or "agent, 2 steps" -> successes and n
     for run in finished:
-        for row, found in runs.heldout(run)["rows"].items():
-            total = totals.setdefault(row, [0, 0])
-            total[0] += found["successes"]
-            total[1] += found["n"]
-    rows = {row: _rate(successes, n) for row, (successes, n) in totals.items()}
-    if "loop" not in rows:
-        raise ClaimError(f"the held-out results have no row 'loop', only: {', '.join(rows) or 'none'}")
+        for row in runs.heldout(run):
+            for key in (row["method"], f"{row['method']}, {row['depth']} steps"):
+                totals[key] = totals.get(key, np.zeros(2, int)) + np.array([row["successes"], row["n"]])
+    rows = {key: _rate(int(successes), int(n)) for key, (successes, n) in totals.items()}
+    if AGENT not in rows:
+        raise ClaimError(f"the held-out results have no row '{AGENT}', only: {', '.join(rows) or 'none'}")
     quick = recorded(context.results, "main.c", quick=True)
     details = {"rows": rows, "quick": None if quick is None else quick.measurement.figure}
-    own = rows["loop"]
-    return Measurement(own["rate"], (own["lower"], own["upper"]), seeds, totals["loop"][1], {}, details)
+    own = rows[AGENT]
+    return Measurement(own["rate"], (own["lower"], own["upper"]), seeds, int(own["n"]), {}, details)
 
 
 def ablations(context: Context) -> Measurement:
     """main.d: the full loop against each part left out, at the same budget (preset ``ablation``).
 
     The figure is the full loop's mean of mastered goals less that of the best other arm, the interval the
-    range of that difference over the seeds. Every arm is judged alike, on fresh episodes that no run has seen.
-    Seeds add up in ``main.d.arms.json`` while the versions stay the same: it can be measured in parts.
+    range of that difference over the seeds. Each arm is judged alike, on episodes no run has seen. Seeds
+    add up in ``main.d.arms.json`` while the versions stay the same: it can be measured in parts.
     """
     path = context.results / ABLATIONS
     table: dict[str, dict[str, list[str]]] = {arm: {} for arm in ARMS}
@@ -153,9 +143,7 @@ def kill_and_resume(context: Context) -> Measurement:
         moment = _kill(command, log, generator.uniform(0.05, 0.95) * whole)
         moments.append(moment)
         context.say(f"killed after {moment:.1f} s of {whole:.1f} s")
-        if runs.is_run(run):
-            runs.digests(run)  # raises where the library or the store does not open, or is damaged
-        opened += 1
+        opened += _intact(run)
         _end(command, log)
         equal += runs.digests(run) == expected
     conditions = {"after every kill the library and the store open": opened == kills}
@@ -227,6 +215,23 @@ def _kill(command: list[str], log: Path, after: float) -> float:
     return time.monotonic() - begin
 
 
+def _intact(run: Path) -> bool:
+    """Whether what a killed run left opens and agrees with its checksums."""
+    from embodied.data.store import EpisodeStore, StoreError
+    from embodied.skills.library import LibraryError
+
+    try:
+        if (run / runs.EPISODES / "index.jsonl").exists():
+            EpisodeStore.open(run / runs.EPISODES, readonly=True).close()
+        if (run / runs.LIBRARY).exists():
+            with runs.library(run) as kept:
+                kept.verify()
+    except (LibraryError, StoreError) as error:
+        print(f"{run} does not open after the kill: {error}", file=sys.stderr)
+        return False
+    return True
+
+
 def _shell(line: str, folder: Path, prefix: list[str] | None = None) -> int:
     """A README command in a shell, with nothing of this process's environment that could help it."""
     dropped = ("VIRTUAL_ENV", "PYTHONPATH", "PYTHONHOME", "DISPLAY")
@@ -234,16 +239,6 @@ def _shell(line: str, folder: Path, prefix: list[str] | None = None) -> int:
     return subprocess.run(
         [*(prefix or []), "bash", "-euo", "pipefail", "-c", line], cwd=folder, env=environment
     ).returncode
-
-
-def _among(wanted: tuple[str, ...], mastered: list[str]) -> bool:
-    """Whether a mastered goal implies one of the literals; ``*`` stands for any place."""
-    from envs.goals import Goal
-    from envs.vocabulary import ANYWHERE, PLACES
-
-    goals = [Goal.parse(text) for text in mastered]
-    literals = [text.replace("*", place) for text in wanted for place in (*PLACES, ANYWHERE)]
-    return any(goal.implies(Goal.parse(literal)) for goal in goals for literal in literals)
 
 
 def _rate(successes: int, n: int) -> dict[str, float]:

@@ -1,33 +1,39 @@
-"""Carrying out instructions on physics: plan over skills, run them as options, look, and plan again where one fails.
+"""Carrying out instructions on physics: plan over skills, run them as options, look, and plan again.
 
-A whole batch is carried out at once, one instruction a slot. A slot looks at its own facts, asks the planner for the
-steps from there, and runs one skill at a time: until that skill's goal has held, or its time is up. When steps run out
-or fail with the instruction still open, it plans anew, a limited number of times.
+A whole batch is carried out at once, one instruction a slot. A slot looks at its own facts, asks the planner
+for the steps from there, and runs one skill at a time: until that skill's goal has held, or its time is up.
+When steps run out or fail with the instruction still open, it plans anew, a limited number of times.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from gymnasium.vector import AutoresetMode
 
 from embodied.training.rollouts import MAX_STEPS, Actor
-from envs.goals import Goal, Literal
+from envs.goals import Goal, Literal, ground
 from envs.monitor import STATE_LITERALS, InstructionMonitor, truth_table
-from envs.predicates import LAMP
+from envs.predicates import GRIP, LAMP
 from envs.vector import TabletopVectorEnv
 from envs.vocabulary import BLOCKS, PLACES
 
-__all__ = ["OptionRecord", "Outcome", "carry_out", "symbolic_state"]
+__all__ = [
+    "OptionRecord", "Outcome", "PlanFunction", "Step", "carry_out", "draw_starts", "make_env",
+    "step_budget", "symbolic_state", "wait", "watch",
+]  # fmt: skip
 
+DRAWS = 64  # starts drawn at most for one slot
+RESTS = 3  # times a slot may wait for the judge to see what it sees
 _SPOTS = tuple(Literal("at", (block, place)) for block in BLOCKS for place in PLACES)
 
 
 @dataclass
 class OptionRecord:
-    """One skill that was run: its goal, the literals before and after, whether it reached its goal, control steps."""
+    """One skill that was run: its goal, the literals before and after, success, control steps."""
 
     schema: str
     goal: str
@@ -48,7 +54,7 @@ class Outcome:
     plans: list[list[str]] = field(default_factory=list)  # the goals of each plan's steps
     options: list[OptionRecord] = field(default_factory=list)
     reason: str = ""  # why it ended without success
-    holds: dict[str, bool] = field(default_factory=dict)  # the instruction's literals at the end
+    holds: dict[str, bool] = field(default_factory=dict)  # the instruction's literals when it ended
 
 
 @dataclass
@@ -63,8 +69,44 @@ PlanFunction = Callable[[Mapping[str, bool], Goal], "list[Step] | str"]
 """(literal → holds, what remains of the instruction) → steps, or one sentence saying why there is no plan."""
 
 
+def make_env(schemas: Iterable[str], n: int, threads: int = 0) -> TabletopVectorEnv:
+    """n tables on which every ground goal of the schemas can be given as an option; starts are free."""
+    goals = sorted({str(goal) for schema in schemas for goal in ground(schema)})
+    return TabletopVectorEnv(
+        n, goals or ["open(drawer)"], max_steps=1 << 30, terminate_on_success=False, threads=threads,
+        free_starts=True, autoreset_mode=AutoresetMode.DISABLED,
+    )  # fmt: skip
+
+
+def draw_starts(env: TabletopVectorEnv, instructions: Sequence[Goal], seed: int) -> np.ndarray:
+    """Draws a start a slot from which its instruction is still to be done; the states float64[n, S].
+
+    A start is drawn anew where the last stage holds already, and where any of its literals about a block or
+    the lamp does, so that nothing is given away (the drawer stands as it stands); at most `DRAWS` times.
+    """
+    env.reset(seed=seed)
+    finals = sorted({literal for goal in instructions for literal in goal.final})
+    column = {literal: k for k, literal in enumerate(finals)}
+    resting = [Literal("at", x.args, x.positive) if x.predicate == "placed" else x for x in finals]
+    for _ in range(DRAWS):
+        table = truth_table(env.facts, resting)
+        given = np.zeros(env.num_envs, np.bool_)
+        for i, goal in enumerate(instructions):
+            holds = {literal: table[i, column[literal]] for literal in goal.final}
+            given[i] = all(holds.values()) or any(v for x, v in holds.items() if x.args[0] != "drawer")
+        if not given.any():
+            break
+        env.reset(options={"reset_mask": given})
+    return env.get_state()
+
+
+def step_budget(goal: Goal, replans: int, option_steps: int = MAX_STEPS) -> int:
+    """Control steps that an instruction may take: a skill a literal and two to prepare, for every plan."""
+    return option_steps * (len(goal.literals) + 2) * (replans + 1)
+
+
 def symbolic_state(facts: np.ndarray) -> list[dict[str, bool]]:
-    """The literals that the planner sees, for each row of facts float[n, NX]; ``placed`` stands for ``at`` here."""
+    """The literals that the planner sees, for each row of facts float[n, NX]; ``placed`` is ``at`` here."""
     table, spots = truth_table(facts), truth_table(facts, _SPOTS)
     states = []
     for row, spot in zip(table, spots, strict=True):
@@ -76,16 +118,94 @@ def symbolic_state(facts: np.ndarray) -> list[dict[str, bool]]:
     return states
 
 
-class _Slot:
-    """Where one slot stands in its plan."""
+def wait(env: TabletopVectorEnv) -> np.ndarray:
+    """Actions float32[n, A] that keep arm and gripper as they are commanded."""
+    action = np.zeros((env.num_envs, env.single_action_space.shape[0]), np.float32)  # type: ignore[index]
+    action[:, -1] = env.facts[:, GRIP]
+    return action
 
-    def __init__(self, goal: Goal):
-        self.outcome = Outcome(str(goal))
-        self.queue: list[Step] = []
-        self.current: Step | None = None
-        self.started = 0
-        self.before: dict[str, bool] = {}
-        self.done = False
+
+def watch(env: TabletopVectorEnv) -> tuple[np.ndarray, np.ndarray]:
+    """What a renderer needs of an environment's present: qpos float64[n, nq], lamp lit bool[n]."""
+    return env.simulation.qpos.copy(), env.facts[:, LAMP] > 0.5
+
+
+@dataclass
+class _Slot:
+    """Where one slot stands: its plan, the skill it runs, and since when."""
+
+    outcome: Outcome
+    budget: int
+    queue: list[Step] = field(default_factory=list)
+    current: Step | None = None
+    before: dict[str, bool] = field(default_factory=dict)
+    ran: int = 0  # control steps of the running skill
+    over: bool | None = None  # the running skill has ended: with success, or without
+    rest: int = 0  # steps to wait before looking again
+    rests: int = 0  # how often it waited
+    done: bool = False
+
+    def looks(self) -> bool:
+        """Whether the slot needs to look and decide before the next control step; counts its rest down."""
+        if self.done or (self.current is not None and self.over is None):
+            return False
+        if self.rest > 0:
+            self.rest -= 1
+            return False
+        return True
+
+    def record(self, state: dict[str, bool]) -> None:
+        """Notes the skill that has ended in ``state``; a failure drops the rest of the plan."""
+        if self.current is None:
+            return
+        step, success = self.current, bool(self.over)
+        record = OptionRecord(step.schema, step.goal, self.before, state, success, self.ran)
+        self.outcome.options.append(record)
+        if not success:
+            self.queue = []
+        self.current = None
+
+    def decide(self, state: dict[str, bool], rest: Goal, plan: PlanFunction, replans: int, hold: int) -> str:
+        """Takes the next step of the plan, or of a new one; why there is none, or "" (it may wait)."""
+        self.queue = _open_steps(self.queue, state)
+        if not self.queue:
+            found = plan(state, rest)
+            if isinstance(found, str):
+                return found
+            self.queue = _open_steps(found, state)
+            if not self.queue:  # the planner sees nothing left to do: give the judge time to see it too
+                self.rests, self.rest = self.rests + 1, hold - 1
+                return "" if self.rests <= RESTS else "it looked done, but did not stay so"
+            if self.outcome.plans:
+                if self.outcome.replans >= replans:
+                    return "no plan left to try"
+                self.outcome.replans += 1
+            self.outcome.plans.append([step.goal for step in self.queue])
+        self.current = self.queue.pop(0)
+        self.before, self.ran, self.over = state, 0, None
+        return ""
+
+
+class _Crew:
+    """The skills at work: each acts for the slots that run it, with its own memory of them."""
+
+    def __init__(self, skills: Mapping[str, Actor], n: int) -> None:
+        self.skills = skills
+        self.memory: dict[str, Any] = dict.fromkeys(skills)
+        self.begins = {schema: np.ones(n, np.bool_) for schema in skills}
+
+    def act(self, env: TabletopVectorEnv, slots: Sequence[_Slot]) -> np.ndarray:
+        """Actions float32[n, A]; slots without a running skill wait."""
+        observation, action = env.observation(), wait(env)
+        running = [slot.current.schema if slot.current and not slot.done else "" for slot in slots]
+        for schema in sorted(set(running) - {""}):
+            rows = [i for i, name in enumerate(running) if name == schema]
+            found, self.memory[schema] = self.skills[schema].predict(
+                observation, self.memory[schema], self.begins[schema], deterministic=True
+            )
+            self.begins[schema] = np.zeros(len(slots), np.bool_)
+            action[rows] = found[rows]
+        return action
 
 
 def carry_out(
@@ -99,146 +219,91 @@ def carry_out(
     threads: int = 0,
     on_step: Callable[[TabletopVectorEnv, list[str]], None] | None = None,
     state: np.ndarray | None = None,
+    env: TabletopVectorEnv | None = None,
 ) -> tuple[list[Outcome], int]:
-    """Carries out one instruction a slot from free starts (in which it does not hold yet); (outcomes, steps taken).
+    """Carries out one instruction a slot from the starts of `draw_starts`; (outcomes, steps taken).
 
-    skills: schema → what acts. ``on_step(env, goals of the running skills)`` sees every control step (for pictures).
-    ``state`` float64[n, S] continues from there instead of drawing starts.
+    skills: schema → what acts. ``on_step(env, goals of the running skills)`` sees every control step (for
+    pictures). ``state`` float64[n, S] continues from there instead of drawing starts. ``env`` is what
+    `make_env` gave for these schemas and n, and stays open. A slot's result depends on its own start,
+    instruction and `step_budget` alone.
     """
     n = len(instructions)
-    options = sorted({*_ground_goals(skills)})
-    index = {goal: k for k, goal in enumerate(options)}
-    env = TabletopVectorEnv(
-        n, options or ["open(drawer)"], max_steps=1 << 30, terminate_on_success=False, threads=threads, free_starts=True,
-        autoreset_mode=AutoresetMode.DISABLED,
-    )  # fmt: skip
-    observation, _ = env.reset(seed=seed)
-    if state is not None:
-        env.set_state(state)
-        observation = env._observation()
+    world = make_env(skills, n, threads) if env is None else env
+    if state is None:
+        draw_starts(world, instructions, seed)
     else:
-        observation = _avoid_done(env, instructions, observation)
-    monitor = InstructionMonitor(instructions)
-    slots = [_Slot(goal) for goal in instructions]
-    memory: dict[str, object] = dict.fromkeys(skills)
-    begins = {schema: np.ones(n, np.bool_) for schema in skills}
+        world.reset(seed=seed)
+        world.set_state(state)
+    index = {str(goal): k for k, goal in enumerate(world.goals)}
+    monitor, crew = InstructionMonitor(instructions), _Crew(skills, n)
+    slots = [_Slot(Outcome(str(goal)), step_budget(goal, replans, option_steps)) for goal in instructions]
     taken = 0
-    budget = option_steps * (max((len(goal.literals) for goal in instructions), default=1) + 2) * (replans + 1)
-    for step in range(budget):
-        _advance(env, monitor, slots, plan, index, begins, step, replans, option_steps)
-        live = [i for i, slot in enumerate(slots) if not slot.done]
+    while True:
+        _look(world, monitor, slots, plan, crew, index, replans)
+        live = [slot for slot in slots if not slot.done]
         if not live:
             break
-        observation = env._observation()
-        action = np.zeros((n, env.single_action_space.shape[0]), np.float32)
-        action[:, -1] = env.latches[:, 4]
-        for schema in sorted({slots[i].current.schema for i in live}):  # type: ignore[union-attr]
-            rows = [i for i in live if slots[i].current.schema == schema]  # type: ignore[union-attr]
-            found, memory[schema] = skills[schema].predict(observation, memory[schema], begins[schema], deterministic=True)
-            begins[schema][:] = False
-            action[rows] = found[rows]
-        _, _, _, _, info = env.step(action)
+        running = [slot.current.goal if slot.current and not slot.done else "" for slot in slots]
+        _, _, _, _, info = world.step(crew.act(world, slots))
         taken += len(live)
-        monitor.update(env.facts)
-        for i in live:
-            slots[i].outcome.steps += 1
-            slots[i].outcome.success = bool(monitor.success[i])
-            if info["success"][i]:
-                _finish(env, slots[i], i, True, step + 1)
+        monitor.update(world.facts)
+        for i, slot in enumerate(slots):
+            if slot.done:
+                continue
+            slot.outcome.steps += 1
+            slot.ran += 1
+            if slot.current is not None and (info["success"][i] or slot.ran >= option_steps):
+                slot.over = bool(info["success"][i])
+            if monitor.success[i] or slot.outcome.steps >= slot.budget:
+                _end(world, monitor, slot, i, "time ran out")
         if on_step is not None:
-            on_step(env, [slot.current.goal if slot.current else "" for slot in slots])
-    for i, slot in enumerate(slots):
-        slot.outcome.holds = monitor.holds(env.facts, i)
-        if not slot.outcome.success and not slot.outcome.reason:
-            slot.outcome.reason = "time ran out"
-    env.close()
+            on_step(world, running)
+    if env is None:
+        world.close()
     return [slot.outcome for slot in slots], taken
 
 
-def _advance(env, monitor, slots, plan, index, begins, step, replans, option_steps) -> None:
-    """Gives every slot that needs one its next skill: from its queue, or from a new plan."""
-    wants, goals = [], []
-    states: list[dict[str, bool]] | None = None
-    for i, slot in enumerate(slots):
-        if slot.done:
-            continue
-        if monitor.success[i]:
-            slot.done = True
-            continue
-        if slot.current is not None:
-            if step - slot.started < option_steps:
-                continue
-            _finish(env, slot, i, False, step)
-        states = states or symbolic_state(env.facts)
-        while slot.queue and states[i].get(slot.queue[0].goal, False):
-            slot.queue.pop(0)  # done already
-        if not slot.queue:
-            if slot.outcome.plans:
-                if slot.outcome.replans >= replans:
-                    slot.done = True
-                    slot.outcome.reason = "no plan left to try"
-                    continue
-                slot.outcome.replans += 1
-            rest = Goal(monitor.goals[i].stages[monitor.stage[i] :])
-            found = plan(states[i], rest)
-            if isinstance(found, str):
-                slot.done, slot.outcome.reason = True, found
-                continue
-            slot.outcome.plans.append([s.goal for s in found])
-            slot.queue = [s for s in found if s.goal in index]
-            if not slot.queue:  # the planner sees nothing left to do; give the monitor time to see it too
-                slot.done = bool(slot.outcome.replans >= replans)
-                slot.queue = []
-                continue
-        slot.current = slot.queue.pop(0)
-        slot.started, slot.before = step, states[i]
-        wants.append(i)
-        goals.append(index[slot.current.goal])
-        begins[slot.current.schema][i] = True
-    if wants:
-        env.assign_goals(np.array(goals), np.array(wants))
+def _look(
+    env: TabletopVectorEnv, monitor: InstructionMonitor, slots: Sequence[_Slot], plan: PlanFunction,
+    crew: _Crew, index: Mapping[str, int], replans: int,
+) -> None:  # fmt: skip
+    """Every slot whose skill has ended looks around and gets its next one: from its queue, or a new plan."""
+    looking = [i for i, slot in enumerate(slots) if slot.looks()]
+    if not looking:
+        return
+    given: dict[int, int] = {}
+    for i, state in zip(looking, symbolic_state(env.facts[looking]), strict=True):
+        slot, goal = slots[i], monitor.goals[i]
+        slot.record(state)
+        carried = monitor.holds(env.facts, i)
+        state |= {text: holds for text, holds in carried.items() if text.startswith("placed")}
+        reason = slot.decide(state, Goal(goal.stages[monitor.stage[i] :]), plan, replans, monitor.hold)
+        if not reason and slot.current is not None and slot.current.goal not in index:
+            reason = f"no skill takes the goal {slot.current.goal}"
+        if reason:
+            _end(env, monitor, slot, i, reason)
+        elif slot.current is not None:
+            given[i] = index[slot.current.goal]
+            crew.begins[slot.current.schema][i] = True
+    if given:
+        env.assign_goals(np.array(list(given.values())), np.array(list(given)))
 
 
-def _finish(env, slot: _Slot, i: int, success: bool, step: int) -> None:
-    """Ends a slot's running skill and records it; a failed one drops the rest of its plan."""
-    assert slot.current is not None
-    after = symbolic_state(env.facts[i : i + 1])[0]
-    slot.outcome.options.append(
-        OptionRecord(slot.current.schema, slot.current.goal, slot.before, after, success, step - slot.started)
-    )
-    slot.current = None
-    if not success:
-        slot.queue = []
+def _end(env: TabletopVectorEnv, monitor: InstructionMonitor, slot: _Slot, i: int, reason: str) -> None:
+    """Closes a slot: with success if the judge says so. A skill cut short goes unrecorded."""
+    if slot.over is not None:
+        slot.record(symbolic_state(env.facts[i : i + 1])[0])
+    outcome = slot.outcome
+    outcome.success = bool(monitor.success[i])
+    outcome.reason = "" if outcome.success else reason
+    outcome.holds = monitor.holds(env.facts, i)
+    slot.done = True
 
 
-def _avoid_done(env: TabletopVectorEnv, instructions: Sequence[Goal], observation: np.ndarray) -> np.ndarray:
-    """Draws starts anew where an instruction's last stage holds already; gives up after 20 draws."""
-    finals = sorted({literal for goal in instructions for literal in goal.final})
-    column = {literal: k for k, literal in enumerate(finals)}
-    resting = [Literal("at", x.args) if x.predicate == "placed" else x for x in finals]
-    for _ in range(20):
-        table = truth_table(env.facts, resting)
-        done = np.array([all(table[i, column[x]] for x in goal.final) for i, goal in enumerate(instructions)])
-        if not done.any():
-            break
-        observation, _ = env.reset(options={"reset_mask": done})
-    return observation
-
-
-def _ground_goals(skills: Mapping[str, Actor]) -> list[str]:
-    """Every ground goal the skills can be given, named places included."""
-    from envs.goals import ground
-
-    found = []
-    for schema in skills:
-        for goal in ground(schema):
-            found.append(str(goal))
-            for literal in goal.literals:
-                if "anywhere" in literal.args:
-                    found += [str(Goal.of(Literal(literal.predicate, (literal.args[0], place)))) for place in PLACES]
-    return found
-
-
-def watch(env: TabletopVectorEnv) -> tuple[np.ndarray, np.ndarray]:
-    """What a renderer needs of an environment's present: qpos float64[n, nq], lamp lit bool[n]."""
-    return env.simulation.qpos.copy(), env.facts[:, LAMP] > 0.5
+def _open_steps(steps: Sequence[Step], state: Mapping[str, bool]) -> list[Step]:
+    """The steps from the first one on whose goal does not hold yet."""
+    for k, step in enumerate(steps):
+        if not all(literal.holds(state) for literal in Goal.parse(step.goal).final):
+            return list(steps[k:])
+    return []

@@ -1,19 +1,21 @@
 """Operators: what a skill needs and does, learnt by counting its executions.
 
-An execution is the truth of every fact at its start and at its end, and whether the skill's goal was reached. Facts are
-lifted before they are counted: the goal's blocks and places become its schema's variables (and the other block, where
-one block is bound, the next free variable), so executions on red and on blue teach one operator, and grounding it binds
-the names back. Where a schema's goal is a switched fact (``not lit(lamp)``), its truth is counted as "is as wanted".
+An execution is the truth of every fact at its start and at its end, and whether the skill's goal was reached.
+Facts are lifted before they are counted: the goal's blocks and places become its schema's variables (and the
+other block, where one block is bound, the next free variable), so executions on red and on blue teach one
+operator, and grounding it binds the names back. Where a schema's goal is a switched fact (``not lit(lamp)``),
+its truth is counted as "is as wanted".
 
 - *Precondition*: the smallest conjunction of at most three literals that separates success from failure
-  (`embodied.planning.separation`). The goal's own literals are no candidates, and an execution that began with the goal
-  already reached is set aside: it says nothing.
-- *Effects*, counted on successes only, where they could change: a fact false at the start that became true (add), true
-  that became false (delete). An effect is believed at a smoothed rate (k+1)/(n+2) of at least 0.6: more likely than not,
-  with a margin that one contrary observation among a few does not cross; every step of a plan is verified by the
-  simulator, so what is rarer is left to replanning. Facts lost in *any* execution are counted too, as risks.
-- *Lessons*: contexts in which the skill fails although its precondition holds, mined from the counts or forbidden by
-  hand. A planner must not use the operator there.
+  (`embodied.planning.separation`). The goal's own literals are no candidates, and an execution that began
+  with the goal already reached is set aside: it says nothing.
+- *Effects*, counted on successes only, where they could change: a fact false at the start that became true
+  (add), true that became false (delete). An effect is believed at a smoothed rate (k+1)/(n+2) of at least
+  0.6: more likely than not, with a margin that one contrary observation among a few does not cross; every
+  step of a plan is verified by the simulator, so what is rarer is left to replanning. Facts lost in *any*
+  execution are counted too, as risks.
+- *Lessons*: contexts in which the skill fails although its precondition holds, mined from the counts or
+  forbidden by hand. A planner must not use the operator there.
 """
 
 from __future__ import annotations
@@ -59,13 +61,18 @@ class Model:
     delete: Mapping[str, float]
     risk: Mapping[str, float]  # fact -> how often it is lost where it held, success or not
     lessons: tuple[Lesson, ...]
-    successes: int  # of the executions that began with the precondition true and no lesson against them
-    trials: int
+    usable: Mapping[str, tuple[int, int]]  # blocks -> (successes, n) where the operator may be used
 
     @property
     def rate(self) -> float:
         """Smoothed success rate where the operator may be used; one half without evidence."""
-        return (self.successes + 1.0) / (self.trials + 2.0)
+        successes, trials = (sum(counts[i] for counts in self.usable.values()) for i in (0, 1))
+        return (successes + 1.0) / (trials + 2.0)
+
+    def rate_of(self, blocks: str) -> float:
+        """The rate with these blocks, drawn towards the common one: red may be harder than blue."""
+        successes, trials = self.usable.get(blocks, (0, 0))
+        return (successes + SHRINKAGE * self.rate) / (trials + SHRINKAGE)
 
 
 @dataclass(frozen=True)
@@ -81,6 +88,7 @@ class GroundOperator:
     risk: Mapping[str, float]
     lessons: tuple[tuple[frozenset[str], frozenset[str]], ...]  # each (all of these true, all of these false)
     probability: float
+    here: float  # the same in the state it was bound in, lower where it failed there before
 
 
 @dataclass
@@ -96,12 +104,10 @@ class Operator:
     forbidden: list[Lesson] = field(default_factory=list)
     _model: Model | None = field(default=None, repr=False, compare=False)
 
-    def observe(
-        self, goal: Goal, start: Mapping[str, bool], end: Mapping[str, bool], success: bool
-    ) -> None:
-        """Count one execution of ``goal``: truth of ground facts (atom -> bool; absent is false) before and after."""
+    def observe(self, goal: Goal, start: Mapping[str, bool], end: Mapping[str, bool], success: bool) -> None:
+        """Count one execution of ``goal``: ground facts (atom -> truth; absent is false) before and after."""
         before, after = self._lifted(goal, start), self._lifted(goal, end)
-        if self._wanted(goal) <= before:
+        if all(literal.holds(start) for literal in goal.final):
             self.trivial += 1
             return
         counts = self.starts.setdefault((_blocks(goal), before), [0, 0])
@@ -118,7 +124,7 @@ class Operator:
         self._model = None
 
     def forbid(self, goal: Goal, literals: Iterable[str], reason: str) -> None:
-        """Add a lesson by hand: never attempt ``goal`` (nor its renamings) where all these ground literals hold."""
+        """Add a lesson by hand: never attempt ``goal``, however renamed, where all these literals hold."""
         names = _renaming(goal)
         lifted = tuple(_rename(literal, names) for literal in literals)
         self.forbidden.append(Lesson(lifted, 0, 0, reason))
@@ -131,8 +137,8 @@ class Operator:
             self._model = self._learn()
         return self._model
 
-    def ground(self, goal: Goal) -> GroundOperator:
-        """The operator bound to a goal of its schema."""
+    def ground(self, goal: Goal, facts: Mapping[str, bool] | None = None) -> GroundOperator:
+        """The operator bound to a goal of its schema, and to the state of now where ``facts`` are given."""
         self._check(goal)
         model, names = self.model, {variable: name for name, variable in _renaming(goal)}
         flipped = _flipped(goal)
@@ -149,13 +155,9 @@ class Operator:
         wanted = {_split(literal) for literal in reached}
         add = (add - {a for a, sign in wanted if not sign}) | {a for a, sign in wanted if sign}
         delete = (delete - add) | {a for a, sign in wanted if not sign}
-        pooled = model.rate
-        own = [counts for (blocks, _), counts in self.starts.items() if blocks == _blocks(goal)]
-        # the grounding's own record moves the pooled rate, in proportion: red may be harder than blue
-        overall = [sum(c[0] for c in self.starts.values()), sum(sum(c) for c in self.starts.values())]
-        expected = overall[0] / overall[1] if overall[1] else 0.0
-        n = sum(sum(c) for c in own)
-        ratio = (sum(c[0] for c in own) + SHRINKAGE * expected) / ((n + SHRINKAGE) * expected) if expected else 1
+        rate = model.rate_of(_blocks(goal))
+        now = (_blocks(goal), self._lifted(goal, facts)) if facts is not None else None
+        successes, failures = self.starts.get(now, (0, 0)) if now is not None else (0, 0)
         return GroundOperator(
             schema=self.schema,
             goal=goal,
@@ -163,9 +165,12 @@ class Operator:
             forbids=forbids,
             add=add,
             delete=delete,
-            risk={_rename(fact, tuple(names.items())): rate for fact, rate in model.risk.items()},
+            risk={
+                _rename(f, tuple(names.items())): rate for f, rate in model.risk.items() if f not in flipped
+            },
             lessons=tuple(split(lesson.literals) for lesson in model.lessons),
-            probability=float(min(0.999, max(1e-3, pooled * ratio))),
+            probability=rate,
+            here=min(rate, (successes + SHRINKAGE * rate) / (successes + failures + SHRINKAGE)),
         )
 
     def to_dict(self) -> dict[str, Any]:
@@ -222,7 +227,8 @@ class Operator:
 
     def _learn(self) -> Model:
         facts = sorted(self.changes)
-        starts = np.array([[f in true for f in facts] for _, true in self.starts], bool).reshape(-1, len(facts))
+        starts = np.array([[fact in true for fact in facts] for _, true in self.starts], bool)
+        starts = starts.reshape(len(self.starts), len(facts))
         counts = np.array(list(self.starts.values()), np.int64).reshape(-1, 2)
         order = self._preference(facts)
         chosen = precondition(starts, counts[:, 0], counts[:, 1], order)
@@ -235,36 +241,42 @@ class Operator:
         ]  # fmt: skip
         for literals, _, _ in contexts:
             rows &= ~satisfied(starts, literals)
-        used = counts[rows].sum(0)
+        usable: dict[str, tuple[int, int]] = {}
+        for (blocks, _), (hits, misses), row in zip(self.starts, counts.tolist(), rows, strict=True):
+            if row:
+                s, n = usable.get(blocks, (0, 0))
+                usable[blocks] = s + hits, n + hits + misses
         return Model(
             precondition=tuple(_text(facts, literal) for literal in chosen),
             add={f: _rate(c[1], c[0]) for f, c in self.changes.items() if _rate(c[1], c[0]) >= BELIEVED},
             delete={f: _rate(c[3], c[2]) for f, c in self.changes.items() if _rate(c[3], c[2]) >= BELIEVED},
             risk={f: c[5] / (c[4] + 1.0) for f, c in self.changes.items() if c[5]},
             lessons=(*self.forbidden, *lessons),
-            successes=int(used[0]),
-            trials=int(used.sum()),
+            usable=usable,
         )
 
     def _preference(self, facts: list[str]) -> list[Signed]:
-        """Candidates for preconditions, the natural ones first: positive, about the operator's own arguments."""
-        goal = {fact for part in re.split(r"[&;]", self.schema) for fact in (_split(_untyped(part.strip()))[0],)}
+        """Candidates for preconditions, natural ones first: positive, about the operator's own arguments."""
+        goal = {
+            fact for part in re.split(r"[&;]", self.schema) for fact in (_split(_untyped(part.strip()))[0],)
+        }
         own = set(re.findall(r"\?\w+|\bdrawer\b|\bcabinet\b|\blamp\b", self.schema))
         candidates = [(i, sign) for i, fact in enumerate(facts) if fact not in goal for sign in (True, False)]
-        return sorted(candidates, key=lambda x: (not x[1], not own & set(re.findall(r"\??\w+", facts[x[0]])), x))
+        return sorted(
+            candidates, key=lambda x: (not x[1], not own & set(re.findall(r"\??\w+", facts[x[0]])), x)
+        )
 
     def _check(self, goal: Goal) -> None:
         if schema_of(goal) != self.schema:
-            raise OperatorError(f"'{goal}' is no goal of the schema '{self.schema}' but of '{schema_of(goal)}'")
+            raise OperatorError(
+                f"'{goal}' is no goal of the schema '{self.schema}' but of '{schema_of(goal)}'"
+            )
 
     def _lifted(self, goal: Goal, facts: Mapping[str, bool]) -> frozenset[str]:
         self._check(goal)
         names, flipped = _renaming(goal), _flipped(goal)
         true = {_rename(atom, names) for atom, value in facts.items() if value and atom not in flipped}
         return frozenset(true | {_rename(atom, names) for atom in flipped if not facts.get(atom, False)})
-
-    def _wanted(self, goal: Goal) -> frozenset[str]:
-        return self._lifted(goal, {literal.atom: literal.positive for literal in goal.final})
 
 
 def _rate(hits: int, trials: int) -> float:

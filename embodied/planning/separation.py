@@ -1,17 +1,20 @@
 """What separates success from failure: small conjunctions of literals, found in counts, with confidence.
 
-Executions arrive as distinct start states with counts: ``starts`` bool[R, L], ``successes`` and ``failures`` int[R]. A
-signed literal is ``(column, sign)``. Two searches, both deterministic:
+Executions arrive as distinct start states with counts: ``starts`` bool[R, L], ``successes`` and ``failures``
+int[R]. A signed literal is ``(column, sign)``. Two searches, both deterministic:
 
-- `precondition`: greedy. A literal is taken when the lower Wilson bound of the success rate with it exceeds the upper
-  bound without it, and the rates differ by at least ``GAP``; among those the widest margin wins. The choice is repeated
-  among the executions that satisfy what was taken, up to ``size`` literals; then every literal that no longer separates
-  anything, given the others, is taken out again, so the conjunction is a smallest one.
-- `failing_contexts`: sequential covering. Single literals, then pairs, under which success is, with confidence, less
-  than half as frequent as overall. A precondition cannot say "in the drawer while it is closed"; this can.
+- `precondition`: greedy. A literal is taken when the lower Wilson bound of the success rate with it exceeds
+  the upper bound without it, the rates differ by at least ``GAP``, and no second literal makes up for its
+  absence; among those the widest margin wins. The choice is repeated among the executions that satisfy what
+  was taken, up to ``size`` literals; then every literal that no longer separates anything, given the others,
+  is taken out again, so the conjunction is a smallest one.
+- `failing_contexts`: sequential covering. Single literals, then pairs, under which success is, with
+  confidence, less than half as frequent as overall. A precondition cannot say "in the drawer while it is
+  closed"; this can, and it forbids no more: "in the drawer" alone is neither a missing precondition nor a
+  context, since success there is not rare once the drawer is open.
 
-About a hundred signed literals are compared at once. Two one-sided 99 % bounds that do not overlap reject at a level of
-about 0.0005, which keeps the chance of a spurious literal per search near 5 %.
+About a hundred signed literals are compared at once. Two one-sided 99 % bounds that do not overlap reject at
+a level of about 0.0005, which keeps the chance of a spurious literal per search near 5 %.
 """
 
 from __future__ import annotations
@@ -77,16 +80,28 @@ def _best(
     misses, rest = successes.sum() - hits, trials.sum() - n
     lower, _ = wilson(hits, n, CONFIDENCE)
     _, upper = wilson(misses, rest, CONFIDENCE)
-    gap = hits / np.maximum(n, 1) - misses / np.maximum(rest, 1)
+    rate = hits / np.maximum(n, 1)
+    gap = rate - misses / np.maximum(rest, 1)
     margin = np.where((n > 0) & (rest > 0) & (gap >= GAP), np.round(lower - upper, 9), -1.0)
-    best = int(np.argmax(margin))  # the first of equals
-    return order[best] if margin[best] > 0 else None
+    for best in np.argsort(-margin, kind="stable"):  # the first of equals first
+        if margin[best] <= 0:
+            return None
+        without = ~holds[:, best]
+        spared = _lower(holds[without], successes[without], failures[without])
+        if spared.max(initial=0.0) < rate[best] / 2:
+            return order[int(best)]
+    return None
+
+
+def _lower(holds: np.ndarray, successes: np.ndarray, failures: np.ndarray) -> np.ndarray:
+    """Lower bound of the success rate under each literal, float64[len(order)]."""
+    return wilson(successes @ holds, (successes + failures) @ holds, CONFIDENCE)[0]
 
 
 def failing_contexts(
     starts: np.ndarray, successes: np.ndarray, failures: np.ndarray, order: Sequence[Signed]
 ) -> list[tuple[tuple[Signed, ...], int, int]]:
-    """Contexts of one or two literals that make failure the rule: (literals, failures, trials), largest first."""
+    """Contexts of one or two literals that make failure the rule: (literals, failures, trials)."""
     found: list[tuple[tuple[Signed, ...], int, int]] = []
     total = int((successes + failures).sum())
     if not total or not len(order):
@@ -111,9 +126,10 @@ def _widest(
 ) -> tuple[int, int] | None:
     hits = holds.T @ (successes[:, None] * holds)  # [i, j]: successes with both; the diagonal: with one
     trials = holds.T @ ((successes + failures)[:, None] * holds)
-    _, upper = wilson(hits, trials, CONFIDENCE)
+    lower, upper = wilson(hits, trials, CONFIDENCE)
     bad = (trials > 0) & (upper < rate / 2)
     diagonal = np.eye(len(bad), dtype=bool)
+    bad[diagonal] &= lower.max(1, initial=0.0) < rate / 2
     for mask in (bad & diagonal, bad & ~diagonal):  # simplest first
         if mask.any():
             i, j = np.unravel_index(int(np.argmax(np.where(mask, trials - hits, -1.0))), bad.shape)

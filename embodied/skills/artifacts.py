@@ -35,7 +35,7 @@ class ArtifactStore:
         return self.root / artifact[:2] / artifact
 
     def put(self, directory: str | Path) -> str:
-        """Copy a policy directory in, durably, and return its hash; a damaged copy already here is replaced."""
+        """Copy a policy directory in, durably, and return its hash; a damaged copy here is replaced."""
         source = Path(directory)
         try:
             artifact = content_hash(source)

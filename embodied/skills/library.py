@@ -3,7 +3,7 @@
 A library is ``library.sqlite`` with ``artifacts/`` beside it. Everything found out in a round of the loop is
 written in one transaction::
 
-with library.round(library.next_round) as tx:
+    with library.round(library.next_round) as tx:
         skill = tx.add_skill("on(?a:block, ?b:block)", directory)
         tx.add_evidence(skill.version, "gate", report)
         tx.seal(ledger_offset=…, store_offsets=store.commit(), state={…})
@@ -19,24 +19,19 @@ from __future__ import annotations
 import hashlib
 import json
 import sqlite3
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from embodied.core import EvalReport, OperatorCount, Skill, canonical_json
+from embodied.core import OperatorCount, Skill, canonical_json
 from embodied.skills.artifacts import ArtifactStore, LibraryError
+from embodied.skills.records import Evidence, Mastered, RoundRecord, Status
 from embodied.skills.statistics import wilson
-from embodied.skills.tables import connect, translated
-
-if TYPE_CHECKING:
-    from embodied.skills.gate import GateDecision
+from embodied.skills.tables import EVIDENCE_COLUMNS, SKILL_COLUMNS, connect, translated
+from embodied.skills.writer import Round, Writer
 
 __all__ = ["Evidence", "LibraryError", "Mastered", "Round", "RoundRecord", "SkillLibrary", "Status", "Writer"]
-
-_SKILL = "schema, artifact, conditioning, signature, parent, provenance, created_round"
-_EVIDENCE = "goal, version, kind, purpose, seed, n, successes, round, origin, versions"
 
 
 class SkillLibrary:
@@ -75,7 +70,7 @@ class SkillLibrary:
 
     def skill(self, version: str) -> Skill:
         """The skill of a version hash; LibraryError where unknown or altered."""
-        rows = self._query(f"SELECT {_SKILL} FROM skills WHERE version = ?", [version])
+        rows = self._query(f"SELECT {SKILL_COLUMNS} FROM skills WHERE version = ?", [version])
         if not rows:
             raise LibraryError(
                 f"the library {self.path} has no skill {version[:12]}; `embodied skills` lists them"
@@ -84,8 +79,11 @@ class SkillLibrary:
 
     def skills(self, schema: str | None = None) -> list[Skill]:
         """All versions (of a schema), oldest round first."""
-        sql = f"SELECT version, {_SKILL} FROM skills WHERE ?1 IS NULL OR schema = ?1 ORDER BY created_round, version"
-        return [self._skill(row[0], row[1:]) for row in self._query(sql, [schema])]
+        sql = f"SELECT version, {SKILL_COLUMNS} FROM skills WHERE ?1 IS NULL OR schema = ?1"
+        return [
+            self._skill(row[0], row[1:])
+            for row in self._query(f"{sql} ORDER BY created_round, version", [schema])
+        ]
 
     def _skill(self, version: str, row: tuple[Any, ...]) -> Skill:
         schema, artifact, conditioning, signature, parent, provenance, created = row
@@ -119,18 +117,23 @@ class SkillLibrary:
 
     def evidence(self, *, version: str | None = None, goal: str | None = None) -> list[Evidence]:
         """Measured sets in the order they were recorded, of a version and a goal where given."""
-        sql = f"SELECT {_EVIDENCE} FROM evidence WHERE (?1 IS NULL OR version = ?1) AND (?2 IS NULL OR goal = ?2)"
+        rows = self._about("evidence", EVIDENCE_COLUMNS, "id", version, goal)
+        names = EVIDENCE_COLUMNS.split(", ")
         return [
-            Evidence(*r[:-1], self._json(r[-1])) for r in self._query(f"{sql} ORDER BY id", [version, goal])
+            Evidence(**{**dict(zip(names, row, strict=True)), "versions": self._json(row[-1])})
+            for row in rows
         ]
 
     def status(self, *, version: str | None = None, goal: str | None = None) -> list[Status]:
-        """What the simulator's evidence from here makes of every (goal, version) it is about, by goal and
-        version.
-        """
+        """What the simulator's evidence from here makes of every goal and version it is about, by goal."""
         columns = "goal, version, schema, status, gate_n, gate_k, confirm_n, confirm_k, created_round"
-        sql = f"SELECT {columns} FROM status WHERE (?1 IS NULL OR version = ?1) AND (?2 IS NULL OR goal = ?2)"
-        return [Status(*row) for row in self._query(f"{sql} ORDER BY goal, version", [version, goal])]
+        return [Status(*row) for row in self._about("status", columns, "goal, version", version, goal)]
+
+    def _about(
+        self, table: str, columns: str, order: str, version: str | None, goal: str | None
+    ) -> list[tuple[Any, ...]]:
+        where = "(?1 IS NULL OR version = ?1) AND (?2 IS NULL OR goal = ?2)"
+        return self._query(f"SELECT {columns} FROM {table} WHERE {where} ORDER BY {order}", [version, goal])
 
     def mastered(self) -> list[Mastered]:
         """Every goal with an admitted version, by goal, each with its best version."""
@@ -141,13 +144,13 @@ class SkillLibrary:
         return next(iter(self._best(self.status(goal=goal))), None)
 
     def _best(self, rows: list[Status]) -> list[Mastered]:
-        """The highest lower bound of each goal; of equal ones the youngest version."""
+        """The version with the highest lower bound for each goal; of equal ones the youngest."""
         best: dict[str, tuple[tuple[float, int, str], Status]] = {}
         for row in rows:
-            if row.status == "admitted":
-                lower = float(wilson(row.confirm_successes, row.confirm_n)[0])
-                rank = (lower, row.created_round, row.version)
-                best[row.goal] = max(best.get(row.goal, (rank, row)), (rank, row), key=lambda pair: pair[0])
+            lower = float(wilson(row.confirm_successes, row.confirm_n)[0])
+            rank = (lower, row.created_round, row.version)
+            if row.status == "admitted" and (row.goal not in best or rank > best[row.goal][0]):
+                best[row.goal] = (rank, row)
         return [
             Mastered(goal, self.skill(row.version), row.confirm_n, row.confirm_successes, rank[0])
             for goal, (rank, row) in best.items()

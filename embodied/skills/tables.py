@@ -6,18 +6,20 @@ a skill is admitted is not stored at all: the view ``status`` derives it from th
 
 from __future__ import annotations
 
+import os
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from embodied.core import EVIDENCE_KINDS, OPERATOR_ROLES, PURPOSES
+from embodied.core import ADMISSION_THRESHOLD, EVIDENCE_KINDS, OPERATOR_ROLES, PURPOSES
 from embodied.skills.artifacts import LibraryError
 from embodied.skills.statistics import CONFIDENCE, quantile
 
 APPLICATION = 0x454D4253  # "EMBS" in the file's header
 FORMAT = 1
-THRESHOLD = 0.8
+SKILL_COLUMNS = "schema, artifact, conditioning, signature, parent, provenance, created_round"
+EVIDENCE_COLUMNS = "goal, version, kind, purpose, seed, n, successes, round, origin, versions"
 Z_SQUARED = quantile(CONFIDENCE) ** 2  # two-sided 95 %, as in every report
 
 
@@ -37,13 +39,14 @@ def _immutable(table: str, same: str) -> str:
     )
 
 
-# Wilson's lower bound reaches p exactly when k >= p n and (k - p n)^2 >= z^2 p (1 - p) n, its upper bound stays
-# below p exactly when k < p n and (k - p n)^2 > z^2 p (1 - p) n: see embodied.skills.statistics.
+# Wilson's lower bound reaches p exactly when k >= p n and (k - p n)^2 >= z^2 p (1 - p) n, its upper bound
+# lies below p exactly when k < p n and (k - p n)^2 > z^2 p (1 - p) n: see embodied.skills.statistics.
 TABLES = f"""
 CREATE TABLE settings (threshold REAL NOT NULL, z_squared REAL NOT NULL) STRICT;
 CREATE TABLE skills (
-  version TEXT PRIMARY KEY, schema TEXT NOT NULL, artifact TEXT NOT NULL, parent TEXT, conditioning TEXT NOT NULL,
-  signature TEXT NOT NULL, provenance TEXT NOT NULL, created_round INTEGER NOT NULL
+  version TEXT PRIMARY KEY, schema TEXT NOT NULL, artifact TEXT NOT NULL, parent TEXT,
+  conditioning TEXT NOT NULL, signature TEXT NOT NULL, provenance TEXT NOT NULL,
+  created_round INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
 CREATE TABLE evidence (
   id INTEGER PRIMARY KEY AUTOINCREMENT, goal TEXT NOT NULL, version TEXT NOT NULL REFERENCES skills (version),
@@ -136,8 +139,11 @@ def connect(path: Path, readonly: bool, threshold: float | None) -> sqlite3.Conn
     connection = None
     try:
         with translated(path):
-            path.parent.mkdir(parents=True, exist_ok=True)
+            if not readonly:
+                path.parent.mkdir(parents=True, exist_ok=True)
             target = f"{path.resolve().as_uri()}?mode=ro" if readonly else str(path)
+            if readonly and not os.access(path.parent, os.W_OK) and not Path(f"{path}-wal").exists():
+                target += "&immutable=1"  # a folder that takes no lock file either, such as a disc
             connection = sqlite3.connect(target, timeout=5.0, isolation_level=None, uri=readonly)
             for pragma in (
                 "foreign_keys=ON",
@@ -148,7 +154,7 @@ def connect(path: Path, readonly: bool, threshold: float | None) -> sqlite3.Conn
                 connection.execute(f"PRAGMA {pragma}")
             if not readonly:
                 connection.execute("PRAGMA journal_mode=WAL")
-                _create(connection, path, THRESHOLD if threshold is None else threshold)
+                _create(connection, path, ADMISSION_THRESHOLD if threshold is None else threshold)
             _check(connection, path, threshold)
     except BaseException:
         if connection is not None:

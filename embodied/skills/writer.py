@@ -7,9 +7,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from embodied.core import EvalReport, OperatorCount, Skill, canonical_json
+from embodied.core import PURPOSES, EvalReport, OperatorCount, Skill, canonical_json
 from embodied.skills.artifacts import LibraryError
 from embodied.skills.records import Evidence, RoundRecord
+from embodied.skills.tables import EVIDENCE_COLUMNS, SKILL_COLUMNS
 
 if TYPE_CHECKING:
     from embodied.skills.gate import GateDecision
@@ -33,7 +34,7 @@ class Writer:
         parent: str | None = None,
         provenance: Mapping[str, object] | None = None,
     ) -> Skill:
-        """Keep a policy directory as a version of a skill; the same content again gives the version there is."""
+        """Keep a policy directory as a version of a skill; the same content gives the version there is."""
         if parent is not None:
             self.library.skill(parent)
         artifact = self.library.artifacts.put(directory)
@@ -42,52 +43,55 @@ class Writer:
         )
 
     def insert(self, skill: Skill) -> Skill:
-        """Record a skill whose artifact is in the library; returns the one recorded first where it is known."""
+        """Record a skill whose artifact is in the library; returns the one there is where it is known."""
         self.library.artifact(skill)
         if self.library._query("SELECT 1 FROM skills WHERE version = ?", [skill.version]):
             return self.library.skill(skill.version)
         skill = replace(skill, created_round=self.index)
-        texts = [canonical_json(dict(d)) for d in (skill.conditioning, skill.signature, skill.provenance)]
-        row = (skill.version, skill.schema, skill.artifact, *texts[:2], skill.parent, texts[2], self.index)
-        self.library._query(f"INSERT INTO skills (version, {_SKILL}) VALUES (?, ?, ?, ?, ?, ?, ?, ?)", row)
+        values = [getattr(skill, name) for name in SKILL_COLUMNS.split(", ")]
+        self._insert("skills", f"version, {SKILL_COLUMNS}", [skill.version, *values])
         return skill
 
-    def add_evidence(
-        self, version: str, purpose: str, report: EvalReport, *, origin: str = "local"
-    ) -> Evidence:
-        """Record a measured set for a version; LibraryError for an unknown purpose or version, or a seed used
-        before.
-        """
+    def add_evidence(self, version: str, purpose: str, report: EvalReport) -> Evidence:
+        """Record what was measured here of a version; see `record` for what is refused."""
         return self.record(
             Evidence(
-                report.goal,
-                version,
-                report.kind,
-                purpose,
-                report.seed,
-                report.n,
-                report.successes,
-                self.index,
-                origin,
-                report.versions,
-            )  # fmt: skip
-        )
+                goal=report.goal, version=version, kind=report.kind, purpose=purpose, seed=report.seed,
+                n=report.n, successes=report.successes, round=self.index, origin="local",
+                versions=report.versions,
+            )
+        )  # fmt: skip
 
     def record(self, item: Evidence) -> Evidence:
-        """Record evidence as it stands, in this round."""
+        """Record a row of evidence as it stands, but in this round; a foreign row that is known is left
+        alone.
+
+        LibraryError for an unknown version or purpose, and for a seed that the version was already measured
+        with on the goal: what chose a skill must not prove it too.
+        """
+        self.library.skill(item.version)
+        if item.purpose not in PURPOSES:
+            raise LibraryError(
+                f"unknown purpose '{item.purpose}' of evidence; the purposes are {', '.join(PURPOSES)}"
+            )
         item = replace(item, round=self.index)
-        known = "goal = ? AND version = ? AND seed = ? AND kind = ? AND origin = 'local'"
-        key = (item.goal, item.version, item.seed, item.kind)
-        if item.origin == "local" and self.library._query(f"SELECT 1 FROM evidence WHERE {known}", key):
+        same = "goal = ? AND version = ? AND seed = ? AND kind = ? AND origin = ?"
+        key = [item.goal, item.version, item.seed, item.kind, item.origin]
+        if not self.library._query(f"SELECT 1 FROM evidence WHERE {same}", key):
+            self._insert(
+                "evidence", EVIDENCE_COLUMNS, [getattr(item, n) for n in EVIDENCE_COLUMNS.split(", ")]
+            )
+        elif item.origin == "local":
             raise LibraryError(
                 f"seed {item.seed} was already used to measure skill {item.version[:12]} on '{item.goal}'; "
                 "evidence must come from fresh seeds"
             )
-        row = (*key[:2], item.kind, item.purpose, item.seed, item.n, item.successes, item.round, item.origin)
-        marks = ", ".join("?" * 10)
-        values = (*row, canonical_json(dict(item.versions)))
-        self.library._query(f"INSERT INTO evidence ({_EVIDENCE}) VALUES ({marks})", values)
         return item
+
+    def _insert(self, table: str, columns: str, values: list[Any]) -> None:
+        values = [canonical_json(dict(value)) if isinstance(value, Mapping) else value for value in values]
+        marks = ", ".join("?" * len(values))
+        self.library._query(f"INSERT INTO {table} ({columns}) VALUES ({marks})", values)
 
     def add_decision(self, version: str, decision: GateDecision) -> None:
         """Record all that the gate measured about its winner, which was stored as this version."""
@@ -112,7 +116,5 @@ class Round(Writer):
     def seal(
         self, *, ledger_offset: int, store_offsets: Mapping[str, int], state: Mapping[str, Any] | None = None
     ) -> None:
-        """Say where the ledger and the episode store (``store.commit()``) end, and what the loop must
-        remember.
-        """
+        """Say where the ledger and the episode store end (``store.commit()``), and the loop's own state."""
         self.sealed = RoundRecord(self.index, ledger_offset, dict(store_offsets), dict(state or {}))

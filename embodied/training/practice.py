@@ -1,7 +1,7 @@
 """Practice: a policy learns a skill schema by trial, one critic a reward, from the best start at hand.
 
-Where it starts from is decided by measurement: the play policy's own successes on the goal (cloned), an admitted skill
-that already gets part of the way, or nothing.
+Where it starts from is decided by measurement: play relabelled with the goal and cloned, a skill practised before that
+already gets part of the way, or nothing.
 """
 
 from __future__ import annotations
@@ -13,13 +13,13 @@ from dataclasses import dataclass, field
 import numpy as np
 import torch
 
-from embodied.training.rollouts import MAX_STEPS, Actor, measure
+from embodied.training.rollouts import MAX_STEPS, measure
 from envs.observations import FEATURES
 from envs.rewards import REWARD_TERMS
 from envs.vector import ACTIONS, TabletopVectorEnv
 from policies.multi_critic_ppo import MultiCriticPPO, MultiCriticPPOConfig, train_ppo
 
-__all__ = ["PracticeConfig", "PracticeOutcome", "begin", "practise"]
+__all__ = ["PracticeConfig", "PracticeOutcome", "begin", "clone", "fresh", "practise"]
 
 
 @dataclass(frozen=True)
@@ -31,9 +31,11 @@ class PracticeConfig:
     weights: tuple[float, ...] = (1.0, 0.3, 0.15)
     warm_std: float = 0.3
     cold_std: float = 0.5
+    gripper_std: float = 0.45  # floor: what never opens never learns to let go
     critic_warmup: int = 3  # rollouts in which only the critics of a warm-started policy learn
-    trials: int = 100  # episodes a candidate start is measured on, a grounding
-    clone_epochs: int = 12
+    trials: int = 40  # episodes a candidate start is measured on, a grounding
+    clone_epochs: int = 15
+    clone_rows: int = 60_000
     threads: int = 0
 
 
@@ -47,52 +49,55 @@ class PracticeOutcome:
     steps: int = 0
 
 
+def fresh(seed: int, config: PracticeConfig) -> MultiCriticPPO:
+    """A policy that knows nothing."""
+    return MultiCriticPPO(
+        MultiCriticPPOConfig(
+            FEATURES, ACTIONS["tool"], REWARD_TERMS, weights=config.weights, initial_std=config.cold_std,
+            advantage_floor=0.05, critic_hidden=(128, 128), epochs=3, minibatch=1536, target_kl=0.02,
+            gripper_std=config.gripper_std, seed=seed % (1 << 31),
+        )
+    )  # fmt: skip
+
+
+def clone(features: np.ndarray, actions: np.ndarray, seed: int, config: PracticeConfig) -> MultiCriticPPO:
+    """A policy cloned from demonstrations: features float32[m, F], actions float32[m, A]."""
+    policy = fresh(seed, config)
+    rows = np.random.default_rng(seed).permutation(len(features))[: config.clone_rows]
+    policy.warm_start_actor(
+        features[rows], actions[rows], epochs=config.clone_epochs, batch_size=1024, learning_rate=2e-3, std=config.warm_std
+    )
+    _widen(policy, config)
+    return policy
+
+
 def begin(
-    goals: list[str],
-    starts: Mapping[str, Actor],
-    seed: int,
-    config: PracticeConfig,
+    goals: list[str], starts: Mapping[str, MultiCriticPPO], seed: int, config: PracticeConfig
 ) -> tuple[MultiCriticPPO, str, int]:
     """A policy to practise with: (policy, what it began from, environment steps spent on choosing).
 
-    Each candidate in ``starts`` is run on ``goals``. The one with the most success is cloned from its successful
-    episodes (at least 8 of them); among practised skills without any success, the one with the highest return on the
-    goals lends its weights; else a fresh policy.
+    Each candidate start is run on the same episodes of ``goals``; the most successful one lends its weights, of equally
+    successful ones the one with the higher return. Without candidates a fresh policy begins.
     """
-    policy = MultiCriticPPO(
-        MultiCriticPPOConfig(
-            FEATURES, ACTIONS["tool"], REWARD_TERMS, weights=config.weights, initial_std=config.cold_std,
-            advantage_floor=0.05, critic_hidden=(128, 128), epochs=3, minibatch=1536, seed=seed % (1 << 31),
-        )
-    )  # fmt: skip
-    spent, best, best_score, steps_of = 0, "", -math.inf, {}
+    policy, spent = fresh(seed, config), 0
+    best, best_score = "", (-1, -math.inf)
     for name, actor in starts.items():
-        runs = [
-            measure(actor, goal, config.trials, seed + 17 * k, threads=config.threads, keep_steps=True)
-            for k, goal in enumerate(goals)
-        ]
+        runs = [measure(actor, goal, config.trials, seed + 17 * k, threads=config.threads) for k, goal in enumerate(goals)]
         spent += sum(run.steps for run in runs)
-        successes = sum(run.report.successes for run in runs)
-        returns = float(np.mean([run.report.returns for run in runs]))
-        found = [run for run in runs if run.observations is not None]
-        score = 1000.0 * successes / (config.trials * len(goals)) + returns if successes >= 8 else returns
-        if successes < 8 and not isinstance(actor, MultiCriticPPO):
-            continue
+        score = sum(run.report.successes for run in runs), float(np.mean([run.report.returns for run in runs]))
         if score > best_score:
             best, best_score = name, score
-            steps_of = {"runs": found, "successes": successes}
-    if not best:
-        return policy, "nothing", spent
-    chosen = starts[best]
-    if isinstance(chosen, MultiCriticPPO):
-        policy.load_arrays(chosen.arrays())
-        with torch.no_grad():
-            policy.networks.log_std.fill_(math.log(config.warm_std))
-        return policy, best, spent
-    features = np.concatenate([run.observations for run in steps_of["runs"]])
-    actions = np.concatenate([run.actions for run in steps_of["runs"]])
-    policy.warm_start_actor(features, actions, epochs=config.clone_epochs, std=config.warm_std)
-    return policy, f"{best}: {steps_of['successes']} successes cloned", spent
+    if best:
+        policy.load_arrays(starts[best].arrays())
+        _widen(policy, config)
+    return policy, best or "nothing", spent
+
+
+def _widen(policy: MultiCriticPPO, config: PracticeConfig) -> None:
+    """Gives a warm-started policy the spread to go on exploring, the gripper most of all."""
+    with torch.no_grad():
+        policy.networks.log_std.fill_(math.log(config.warm_std))
+        policy.networks.log_std[-1] = math.log(config.cold_std)
 
 
 def practise(

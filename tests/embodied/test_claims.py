@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from embodied import cli
-from embodied.evaluation import claims
+from embodied.evaluation import claims, mastery
 from embodied.evaluation.claims import Claim, ClaimError, Context, Measurement
 
 HERE = "embodied.evaluation.claims"
@@ -128,12 +128,16 @@ def test_the_committed_records_fit_their_claims():
 
 
 def test_what_must_be_among_the_mastered_goals_is_found_through_implication():
-    from embodied.evaluation.main_claims import REQUIRED, _among
-
-    mastered = ["placed(red, left)", "lit(lamp) & open(drawer)", "on(blue, red)"]
-    there = {name for name, literals in REQUIRED.items() if _among(literals, mastered)}
-    assert there >= {"red block placed at a given place", "lamp lit", "drawer open", "stacked"}
-    assert not there & {"drawer closed", "blue block placed at a given place", "red block put in the drawer"}
+    lacking = mastery.missing(["placed(red, left)", "lit(lamp) & open(drawer)", "on(blue, red)"])
+    assert not {"red block placed at a given place", "lamp lit", "drawer open", "stacked"} & set(lacking)
+    assert {"drawer closed", "blue block placed at a given place", "red block put in the drawer"} <= set(
+        lacking
+    )
+    everything = [named[0] for named in mastery.REQUIRED.values()]
+    assert mastery.missing(everything) == []
+    assert (
+        mastery.distinct([*everything, "placed(red, right)", "touching(red)", "holding(blue)"]) == everything
+    )
 
 
 def test_ablations_add_seeds_up_and_compare_with_the_best_other_arm(

@@ -1,0 +1,183 @@
+"""``embodied skills``: what was learnt and kept."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from embodied.cli.arguments import Arguments, Command
+from embodied.cli.schema import SkillsConfig
+from embodied.errors import UsageError
+
+if TYPE_CHECKING:
+    from embodied.core import Skill
+    from embodied.skills.library import SkillLibrary
+
+SHORT = 12  # characters of a version hash that are printed
+
+
+def run(arguments: Arguments) -> int:
+    """List, show, export or import."""
+    from embodied import runs
+    from embodied.cli.config import compose
+
+    word, *rest = arguments.words or ("list",)
+    COMMAND.one_of(word, tuple(_ACTIONS), "word")
+    config = compose(SkillsConfig, arguments.overrides)
+    action, least, most, usage = _ACTIONS[word]
+    if not least <= len(rest) <= most:
+        raise UsageError(f"embodied skills {usage}")
+    return action(runs.find(config.run), rest, "json" in arguments.flags)
+
+
+def list_skills(run_dir: Path, _: list[str], as_json: bool) -> int:
+    """Every mastered goal with its interval, and how many of them are distinct."""
+    from embodied import runs
+
+    distinct, _ = runs.mastered(run_dir)
+    with runs.library(run_dir) as library:
+        goals = _goals(library)
+        versions = len(library.skills())
+    if as_json:
+        print(
+            json.dumps(
+                {"run": str(run_dir), "mastered": distinct, "goals": goals, "versions": versions}, indent=1
+            )
+        )
+        return 0
+    width = max((len(row["goal"]) for row in goals), default=0)
+    for row in goals:
+        mark = "●" if row["goal"] in distinct else "○"
+        rate = f"{row['rate']:4.0%} [{row['lower']:.2f}, {row['upper']:.2f}] of {row['n']}"
+        print(f"{mark} {row['goal']:<{width}}  {rate}  {row['version'][:SHORT]}  {row['schema']}")
+    print(f"{run_dir}: {len(distinct)} distinct goals mastered (●), {len(goals)} in all, {versions} versions")
+    return 0
+
+
+def show(run_dir: Path, words: list[str], as_json: bool) -> int:
+    """One skill version: what it is, where it comes from, and everything measured about it."""
+    from embodied import runs
+    from embodied.skills.statistics import wilson
+
+    with runs.library(run_dir) as library:
+        skill = _find(library, words[0])
+        status = {row.goal: row.status for row in library.status(version=skill.version)}
+        evidence = [_plain(row) for row in library.evidence(version=skill.version)]
+        operators = [_plain(row) for row in library.operators(skill.schema)]
+        place = str(library.artifact(skill))
+    if as_json:
+        found = {"version": skill.version, "schema": skill.schema, "artifact": place, "parent": skill.parent,
+                 "provenance": dict(skill.provenance), "status": status, "evidence": evidence,
+                 "operators": operators}  # fmt: skip
+        print(json.dumps(found, indent=1, default=str))
+        return 0
+    print(f"version   {skill.version}\nschema    {skill.schema}\nartifact  {place}")
+    print(f"parent    {skill.parent or 'none'}\nround     {skill.created_round}")
+    for key, value in skill.provenance.items():
+        print(f"          {key}: {value}")
+    print("goals")
+    for goal, state in status.items():
+        print(f"  {goal}: {state}")
+    print("evidence")
+    for row in evidence:
+        lower, upper = wilson(row["successes"], row["n"])
+        share = f"{row['successes']}/{row['n']} [{float(lower):.2f}, {float(upper):.2f}]"
+        judged = f"seed {row['seed']}, by {row['kind']}, {row['origin']}"
+        print(f"  {row['goal']}: {row['purpose']} {share}, {judged}")
+    if operators:
+        print("operator (hits of trials)")
+    for row in operators:
+        print(f"  {row['role']} {row['literal']}: {row['hits']} of {row['trials']}")
+    return 0
+
+
+def export(run_dir: Path, words: list[str], _: bool) -> int:
+    """Write a pack of skills with their artifacts and evidence."""
+    from embodied import runs
+    from embodied.skills.packs import export_pack
+
+    with runs.library(run_dir) as library:
+        named = [_find(library, word) for word in words[1:]]
+        skills = named or [entry.skill for entry in library.mastered()]
+        path = export_pack(library, {skill.version for skill in skills}, words[0])
+    print(f"wrote {path}")
+    return 0
+
+
+def import_(run_dir: Path, words: list[str], _: bool) -> int:
+    """Read a pack into the run's library, as candidates: they must prove themselves here."""
+    from embodied import runs
+    from embodied.skills.library import SkillLibrary
+    from embodied.skills.packs import import_pack
+
+    with SkillLibrary.open(run_dir / runs.LIBRARY) as library, library.edit() as tx:
+        taken = import_pack(tx, words[0])
+    print(f"{len(taken)} skills taken into {run_dir}; embodied eval run={run_dir} measures them here")
+    return 0
+
+
+def _goals(library: SkillLibrary) -> list[dict[str, Any]]:
+    from embodied.skills.statistics import wilson
+
+    rows = []
+    for entry in library.mastered():
+        lower, upper = wilson(entry.successes, entry.n)
+        rows.append({
+            "goal": entry.goal, "schema": entry.skill.schema, "version": entry.skill.version, "n": entry.n,
+            "successes": entry.successes, "rate": entry.successes / entry.n, "lower": float(lower),
+            "upper": float(upper),
+        })  # fmt: skip
+    return rows
+
+
+def _find(library: SkillLibrary, word: str) -> Skill:
+    """The skill meant by the beginning of a version hash, or by a mastered goal."""
+    entries = library.mastered()
+    for entry in entries:
+        if entry.goal == word:
+            return entry.skill
+    fitting = [skill for skill in library.skills() if skill.version.startswith(word)]
+    if len(fitting) == 1:
+        return fitting[0]
+    if fitting:
+        raise UsageError(f"{len(fitting)} versions begin with {word!r}; write more of the hash")
+    goals = ", ".join(entry.goal for entry in entries) or "none"
+    raise UsageError(f"no skill {word!r}: name the beginning of a version hash, or a mastered goal ({goals})")
+
+
+def _plain(row: object) -> dict[str, Any]:
+    return dict(vars(row))
+
+
+_ACTIONS = {
+    "list": (list_skills, 0, 0, "list takes no further word"),
+    "show": (show, 1, 1, "show SKILL, where SKILL is the beginning of a version hash or a mastered goal"),
+    "export": (export, 1, 1_000, "export FILE [SKILL ...]"),
+    "import": (import_, 1, 1, "import FILE"),
+}
+
+COMMAND = Command(
+    name="skills",
+    usage="embodied skills [list | show SKILL | export FILE [SKILL ...] | import FILE] [--json] [run=DIR]",
+    about="""
+The skill library of a run: what it mastered, with Wilson 95 % intervals on fresh confirmation episodes, and
+where each skill comes from. An exported pack carries policies and evidence; what is imported counts for
+nothing until it has proved itself here, and a pack whose content does not match its hashes is refused.
+""",
+    run=run,
+    schema=SkillsConfig,
+    words={
+        "list": "every mastered goal (the default)",
+        "show": "everything known about one skill",
+        "export": "write skills, or all that master a goal, to a pack",
+        "import": "take a pack's skills in, as candidates",
+    },
+    flags={"json": "JSON instead of text"},
+    examples=(
+        ("embodied skills list", "of the newest run"),
+        ('embodied skills show "open(drawer)" run=runs/quick', "the skill that opens the drawer"),
+        ("embodied skills export drawer.pack 3fa2", "the version whose hash begins so"),
+        ("embodied skills import drawer.pack run=runs/second", "into another life"),
+    ),
+)

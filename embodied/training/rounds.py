@@ -1,0 +1,310 @@
+"""The rounds of the loop: each does one thing whole, and is committed or done again from its start.
+
+``play_round`` plays, learns one policy from it and gates what it can already do; ``practice_round`` practises one schema;
+``plan_round`` composes admitted skills and learns what they need and do from carrying plans out.
+"""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from embodied.cli.schema import RunConfig
+from embodied.core import Episode, EvalReport
+from embodied.data import quarantine
+from embodied.data.store import BrokenEpisodeError
+from embodied.journal import Journal
+from embodied.language.base import LanguageModel, LMRequest
+from embodied.language.roles import RelabelReply, RelabelRequest
+from embodied.planning.execute import carry_out, symbolic_state
+from embodied.planning.operators import Operator
+from embodied.repertoire import Repertoire
+from embodied.skills.gate import Gate, GateConfig, GateDecision
+from embodied.training.playing import learn_from_play
+from embodied.training.practice import PracticeConfig, begin, clone, practise
+from embodied.training.relabelling import demonstrations
+from embodied.training.rollouts import measure, versions
+from envs.goals import Goal, all_ground_goals, schema_of
+from envs.monitor import STATE_LITERALS, truth_table
+from envs.playroom.play import ScriptedPlay, play_env
+from envs.vector import ENV_ID
+
+__all__ = ["Worker", "goals_of", "schemas"]
+
+RECORDED = 16  # episodes of each measured set that are kept whole
+EXECUTIONS = 120  # executions from free starts that an operator learns from, a goal
+COMPOSED = 32  # instructions carried out in a plan round
+
+
+def schemas() -> dict[str, list[str]]:
+    """Every practised schema → its ground goals."""
+    found: dict[str, list[str]] = {}
+    for goal in all_ground_goals():
+        found.setdefault(schema_of(goal), []).append(str(goal))
+    return found
+
+
+def goals_of(goal: str) -> tuple[str, list[str]]:
+    """The schema of a practised goal and all its ground goals."""
+    schema = schema_of(Goal.parse(goal))
+    return schema, schemas()[schema]
+
+
+@dataclass
+class Worker:
+    """Does rounds on a journal. ``tell(steps)`` is called now and then with environment steps just taken."""
+
+    config: RunConfig
+    journal: Journal
+    agent: LanguageModel
+    tell: Callable[[int], None]
+    say: Callable[[str], None]
+
+    def seed(self, *words: int) -> int:
+        """A seed of this round, apart from every other."""
+        key = (self.journal.round, *words)
+        return int(np.random.SeedSequence(self.config.seed, spawn_key=key).generate_state(1, np.uint64)[0] >> 17)
+
+    @property
+    def gate_config(self) -> GateConfig:
+        gate = self.config.gate
+        if not self.config.use_gate:  # the ablation: whatever practice ends with is kept after a glance
+            return GateConfig(0.0, gate.screen, 1, 1, 1)
+        return GateConfig(gate.threshold, gate.screen, gate.n, gate.confirm, max(1, gate.n // 2))
+
+    def spend(self, steps: int) -> None:
+        self.journal.state.steps += steps
+        self.tell(steps)
+
+    # -- rounds --------------------------------------------------------------------------------------------------
+
+    def play_round(self) -> None:
+        """Scripted play fills the store; the flow policy learns from it; what it can do already is gated."""
+        journal, config = self.journal, self.config
+        self.say("playing (scripted)")
+        play = ScriptedPlay(play_env(config.num_envs, config.threads), self.seed(0))
+        episodes = [_play_episode(found) for found in play.collect(config.play_steps)]
+        self.keep(episodes)
+        self.spend(sum(len(episode) for episode in episodes))
+        self.say("learning from play")
+        policy = learn_from_play(journal.store, config.flow_updates, self.seed(1), lambda *_: self.tell(0))
+        with journal.library.round(journal.round) as tx, tempfile.TemporaryDirectory() as scratch:
+            policy.save_pretrained(Path(scratch) / "play")
+            journal.state.play = journal.library.artifacts.put(Path(scratch) / "play")
+            self.say("measuring what play taught")
+            admitted: list[str] = []
+            for schema, goals in schemas().items():
+                decisions = self.decide(policy, goals)
+                self.remember(schema, decisions, steps=journal.state.steps)
+                admitted += self.admit(tx, schema, policy, decisions, None, {"from": "play"})
+            journal.note(
+                "play", "", f"{config.play_steps:,} steps of scripted play come first", f"{len(admitted)} goals at once",
+                "learnt", admitted=admitted, episodes=len(episodes),
+            )  # fmt: skip
+            journal.seal(tx)
+
+    def practice_round(self, goal: str, why: str) -> None:
+        """Practises the schema of ``goal``, gates the result, and learns the operator of what was admitted."""
+        journal, config = self.journal, self.config
+        schema, goals = goals_of(goal)
+        practice = self.practice_config
+        unfinished = journal.state.practice.get(schema)
+        if unfinished is not None:
+            from policies.multi_critic_ppo import MultiCriticPPO
+
+            policy = MultiCriticPPO.load_training(journal.directory / unfinished["directory"])
+            origin, before = unfinished["from"], int(unfinished["steps"])
+        else:
+            policy, origin, spent = begin(goals, self.starts(schema, goals), self.seed(2), practice)
+            before = 0
+            self.spend(spent)
+        self.say(f"practising {schema}, from {origin}")
+        outcome = practise(
+            policy, goals, config.practice_steps, self.seed(3), practice, warm=before == 0 and origin != "nothing",
+            on_iteration=lambda _: self.tell(practice.num_envs * practice.rollout),
+        )  # fmt: skip
+        journal.state.steps += outcome.steps
+        directory = journal.directory / "practice" / f"{_slug(schema)}-{journal.round}"
+        shutil.rmtree(directory, ignore_errors=True)
+        directory.parent.mkdir(exist_ok=True)
+        policy.save_training(directory)
+        journal.state.practice[schema] = {
+            "directory": str(directory.relative_to(journal.directory)), "steps": before + outcome.steps, "from": origin,
+        }  # fmt: skip
+        self.say(f"gating {schema}")
+        decisions = self.decide(policy, goals)
+        self.remember(schema, decisions, steps=journal.state.steps)
+        earlier = [m for m in journal.library.mastered() if m.skill.schema == schema]
+        parent = earlier[0].skill.version if earlier else None
+        with journal.library.round(journal.round) as tx:
+            admitted = self.admit(tx, schema, policy, decisions, parent, {"from": origin, "steps": before + outcome.steps})
+            rates = ", ".join(f"{d.goal} {d.winner_reports[0].report.rate:.0%}" for d in decisions)
+            journal.note(
+                "practice", goal, why, f"{rates}; {len(admitted)} of {len(goals)} admitted", "admitted" if admitted else "not yet",
+                schema=schema, start=origin, steps=before + outcome.steps, reasons=[d.reason for d in decisions],
+                metrics={k: round(v, 5) for k, v in outcome.metrics.items()},
+            )  # fmt: skip
+            for name in ("success", "kl", "std", "reward/task", "reward/reach", "reward/safety"):
+                if name in outcome.metrics:
+                    journal.scalar(f"practice/{_slug(schema)}/{name}", outcome.metrics[name])
+            journal.seal(tx)
+        for old in directory.parent.glob(f"{_slug(schema)}-*"):
+            if old != directory:
+                shutil.rmtree(old, ignore_errors=True)
+
+    def plan_round(self, goals: list[str], why: str) -> None:
+        """Carries out composed goals by plan; operators learn from every execution."""
+        journal = self.journal
+        repertoire = Repertoire.load(journal.library, journal.state.operators)
+        parsed = [Goal.parse(goal) for goal in goals]
+        self.say(f"composing: {parsed[0].text()}")
+        outcomes, steps = carry_out(
+            parsed, repertoire.actors, repertoire.planner(), self.seed(4), replans=1, threads=self.config.threads
+        )
+        self.spend(steps)
+        observe = repertoire.observer()
+        for outcome in outcomes:
+            for option in outcome.options:
+                observe(option.schema, option.goal, option.start, option.end, option.success)
+        journal.state.operators |= {schema: op.to_dict() for schema, op in repertoire.operators.items()}
+        done = sum(outcome.success for outcome in outcomes)
+        for goal in dict.fromkeys(goals):
+            of = [o for o in outcomes if o.goal == goal]
+            journal.state.history.setdefault(goal, []).append([sum(o.success for o in of), len(of)])
+        with journal.library.round(journal.round) as tx:
+            journal.note(
+                "plan", goals[0], why, f"{done} of {len(outcomes)} carried out", "composed",
+                goals=sorted(set(goals)), reasons=sorted({o.reason for o in outcomes if o.reason})[:5],
+            )  # fmt: skip
+            journal.scalar("plan/success", done / max(1, len(outcomes)))
+            journal.seal(tx)
+
+    # -- parts ---------------------------------------------------------------------------------------------------
+
+    @property
+    def practice_config(self) -> PracticeConfig:
+        return PracticeConfig(num_envs=max(16, self.config.num_envs), threads=self.config.threads)
+
+    def starts(self, schema: str, goals: list[str]) -> dict[str, Any]:
+        """What practice may begin from: play relabelled for the goals, and the schemas' neighbours in the library."""
+        from policies import load_policy
+
+        found: dict[str, Any] = {}
+        store = self.journal.store
+        if self.config.use_play and len(store):
+            data = [demonstrations(store.observations, store.actions, store.episode_ends, goal) for goal in goals]
+            count = sum(d.count for d in data)
+            if count >= 8:
+                features = np.concatenate([d.features for d in data])
+                actions = np.concatenate([d.actions for d in data])
+                found[f"{count} relabelled stretches"] = clone(features, actions, self.seed(5), self.practice_config)
+        blocks = "?a" in schema
+        for other, row in self.journal.state.practice.items():
+            if blocks and "?a" in other and other != schema:
+                found[f"practised {other}"] = load_policy(self.journal.directory / row["directory"])
+        return found
+
+    def decide(self, policy: Any, goals: list[str]) -> list[GateDecision]:
+        """Screens, gates and confirms a policy on each goal; keeps some of the episodes."""
+        journal = self.journal
+
+        def evaluate(candidate: Any, goal: str, n: int, seed: int) -> EvalReport:
+            found = measure(candidate, goal, n, seed, threads=self.config.threads, record=RECORDED)
+            self.keep(found.episodes)
+            self.relabel(found.episodes)
+            self.spend(found.steps)
+            return found.report
+
+        gate = Gate(evaluate, self.config.seed, self.gate_config)
+        return [gate.decide(goal, [policy], round=journal.round) for goal in goals]
+
+    def remember(self, schema: str, decisions: list[GateDecision], steps: int) -> None:
+        """Keeps each goal's first look and the schema's curve."""
+        successes = n = 0
+        for decision in decisions:
+            screen = decision.winner_reports[0].report
+            self.journal.state.history.setdefault(decision.goal, []).append([screen.successes, screen.n])
+            successes, n = successes + screen.successes, n + screen.n
+        self.journal.state.curves.setdefault(schema, []).append([steps, successes, n])
+        self.journal.scalar(f"success/{_slug(schema)}", successes / max(1, n))
+
+    def admit(
+        self, tx: Any, schema: str, policy: Any, decisions: list[GateDecision], parent: str | None, provenance: dict[str, Any]
+    ) -> list[str]:
+        """Records a policy's evidence where at least one goal was admitted, and learns its operator; those goals."""
+        admitted = [decision.goal for decision in decisions if decision.admitted]
+        if not admitted:
+            return []
+        with tempfile.TemporaryDirectory() as scratch:
+            policy.save_pretrained(Path(scratch) / "policy")
+            skill = tx.add_skill(
+                schema, Path(scratch) / "policy", conditioning={"kind": "goal"}, signature={"schema": schema},
+                parent=parent, provenance=provenance,
+            )  # fmt: skip
+        for decision in decisions:
+            tx.add_decision(skill.version, decision)
+        operator = Operator(schema)
+        for k, goal in enumerate(admitted):
+            found = measure(policy, goal, EXECUTIONS, self.seed(6, k), threads=self.config.threads, free_starts=True)
+            self.spend(found.steps)
+            parsed = Goal.parse(goal)
+            before, after = symbolic_state(found.start), symbolic_state(found.end)
+            for start, end, success in zip(before, after, found.report.success, strict=True):
+                operator.observe(parsed, start, end, bool(success))
+        tx.count(operator.counts())
+        self.journal.state.operators[schema] = operator.to_dict()
+        count = len(self.journal.library.mastered())
+        state = self.journal.state
+        state.mastered.append({"steps": state.steps, "seconds": state.seconds, "count": count})
+        self.journal.scalar("mastered", count)
+        return admitted
+
+    def keep(self, episodes: list[Episode]) -> None:
+        """Stores episodes; one that physics broke is dumped apart and named, and the others are kept."""
+        waiting = list(episodes)
+        while waiting:
+            try:
+                self.journal.store.extend(waiting)
+                break
+            except BrokenEpisodeError as error:
+                broken = waiting.pop(error.position)
+                path = quarantine.dump(
+                    self.journal.directory / "quarantine", quarantine.Incident.from_episode(broken, str(error))
+                )
+                self.say(f"an episode was put aside in {path}: {error}")
+        self.journal.state.episodes += len(waiting)
+
+    def relabel(self, episodes: list[Episode]) -> None:
+        """Counts the goals that episodes reached, whatever they were meant for."""
+        literals = tuple(str(literal) for literal in STATE_LITERALS)
+        for episode in episodes:
+            message = RelabelRequest(literals=literals, truth=truth_table(episode.observations))
+            for found in self.agent.complete(LMRequest("relabel", message, RelabelReply)).value.reached:
+                self.journal.state.reached[found.goal] = self.journal.state.reached.get(found.goal, 0) + 1
+
+
+def _play_episode(found: dict[str, Any]) -> Episode:
+    """An episode of play; what the generator knows of its behaviours stays behind."""
+    length = len(found["actions"])
+    last = np.zeros(length, np.bool_)
+    last[-1] = bool(found["truncated"])
+    return Episode(
+        observations=np.ascontiguousarray(found["facts"], np.float32),
+        actions=np.ascontiguousarray(found["actions"], np.float32),
+        rewards=np.zeros((length, 3), np.float32),
+        terminations=np.zeros(length, np.bool_), truncations=last,
+        states=np.zeros((1, 1)), state_steps=np.zeros(1, np.int64),
+        success=False, goal="", instruction="", source="scripted-play", policy="", env=ENV_ID, seed=int(found["seed"]),
+        versions=versions(),
+    )  # fmt: skip
+
+
+def _slug(schema: str) -> str:
+    """A schema as a file name."""
+    return "".join(c if c.isalnum() else "_" for c in schema).strip("_")
