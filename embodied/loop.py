@@ -86,7 +86,7 @@ def _propose(agent: LanguageModel, journal: Journal, config: RunConfig) -> tuple
         for goal in dict.fromkeys([*goals, *state.history])
         if goal in goals
     ]
-    excluded = tuple(item.instruction for item in instructions())
+    excluded = tuple(item.text for item in instructions())
 
     def ask(count: int, asked: list[Record]) -> tuple[Proposal, ...]:
         message = ProposeRequest(

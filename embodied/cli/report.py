@@ -14,9 +14,9 @@ def run(arguments: Arguments) -> int:
     COMMAND.no_words(arguments)
     config = compose(ReportConfig, arguments.overrides)
     run_dir = runs.find(config.run)
-    from embodied.reporting import report
+    from embodied.viz.gather import refresh
 
-    print(report(run_dir, config))
+    print(refresh(run_dir, config.render))
     return 0
 
 

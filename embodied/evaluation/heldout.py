@@ -17,6 +17,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from importlib.resources import files
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -34,14 +35,17 @@ from envs.vector import ACTIONS, TabletopVectorEnv
 if TYPE_CHECKING:
     from embodied.repertoire import Repertoire
 
-__all__ = ["METHODS", "ROWS", "ExamError", "Instruction", "exam", "instructions", "rate", "report_rows"]
+__all__ = [
+    "METHODS", "RATE_KEYS", "ROWS", "ExamError", "Instruction", "exam", "instructions", "kept_rows", "rate", "report_rows",
+]  # fmt: skip
 
 ROWS = ("loop", "play", "random", "oracle")
 METHODS = {"loop": "agent", "play": "play policy", "random": "random", "oracle": "oracle"}  # in reports
+RATE_KEYS = ("successes", "n", "rate", "lower", "upper")
 
 
 class ExamError(ValueError):
-    """An exam was asked for that does not exist; the sentence names the valid choices."""
+    """An exam was asked for that does not exist, or its result cannot be read; the sentence says what is valid."""
 
 
 @dataclass(frozen=True)
@@ -225,3 +229,17 @@ def report_rows(found: Mapping[str, Any]) -> list[dict[str, Any]]:
         for row, entry in found["rows"].items()
         for depth, part in entry["by_steps"].items()
     ]
+
+
+def kept_rows(path: Path) -> list[dict[str, Any]]:
+    """The rows {method, depth, successes, n} in a held-out file, kept as an exam's result or as rows.
+
+    Raises FileNotFoundError where there is none, ExamError where it is damaged.
+    """
+    text = path.read_text(encoding="utf-8")
+    try:
+        found = json.loads(text)
+        rows = report_rows(found) if isinstance(found, dict) else found
+        return [{key: row[key] for key in ("method", "depth", "successes", "n")} for row in rows]
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ExamError(f"{path} is damaged ({error}); measure anew: embodied eval what=instructions") from error

@@ -76,15 +76,15 @@ def begin(
 ) -> tuple[MultiCriticPPO, str, int]:
     """A policy to practise with: (policy, what it began from, environment steps spent on choosing).
 
-    Each candidate start is run on the same episodes of ``goals``; the most successful one lends its weights, of equally
-    successful ones the one with the higher return. Without candidates a fresh policy begins.
+    Each candidate start is run on the same episodes of ``goals``; the one with the highest return lends its weights: with
+    staged rewards it is the one that gets furthest. Without candidates a fresh policy begins.
     """
     policy, spent = fresh(seed, config), 0
-    best, best_score = "", (-1, -math.inf)
+    best, best_score = "", -math.inf
     for name, actor in starts.items():
         runs = [measure(actor, goal, config.trials, seed + 17 * k, threads=config.threads) for k, goal in enumerate(goals)]
         spent += sum(run.steps for run in runs)
-        score = sum(run.report.successes for run in runs), float(np.mean([run.report.returns for run in runs]))
+        score = float(np.mean([run.report.returns for run in runs]))
         if score > best_score:
             best, best_score = name, score
     if best:

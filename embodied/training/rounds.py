@@ -299,7 +299,7 @@ def _play_episode(found: dict[str, Any]) -> Episode:
         actions=np.ascontiguousarray(found["actions"], np.float32),
         rewards=np.zeros((length, 3), np.float32),
         terminations=np.zeros(length, np.bool_), truncations=last,
-        states=np.zeros((1, 1)), state_steps=np.zeros(1, np.int64),
+        states=found["state"][None], state_steps=np.zeros(1, np.int64),
         success=False, goal="", instruction="", source="scripted-play", policy="", env=ENV_ID, seed=int(found["seed"]),
         versions=versions(),
     )  # fmt: skip

@@ -16,6 +16,7 @@ import numpy as np
 from PIL import Image
 
 from embodied import runs
+from embodied.cli.schema import RenderConfig
 from embodied.data.durable import replace_file
 from embodied.planning.execute import Outcome, carry_out, watch
 from embodied.training.rollouts import versions
@@ -96,18 +97,17 @@ def subjects(repertoire: Repertoire, seed: int) -> list[str]:
 
 def film(
     repertoire: Repertoire,
-    instructions: Sequence[str | Goal] | None,
     run_dir: Path,
     seed: int,
-    width: int = 320,
-    height: int = 240,
-    backend: str = "auto",
+    render: RenderConfig | None = None,
+    instructions: Sequence[str | Goal] | None = None,
     threads: int = 0,
 ) -> list[dict[str, Any]]:
     """Films each instruction (English, or a goal; None: `subjects`) once and keeps the films in videos/.
 
     Earlier films of the run are replaced. Returns `ReportData.pictures`; what has no plan is not in them.
     """
+    render = render or RenderConfig()
     asked = subjects(repertoire, seed) if instructions is None else list(instructions)
     if not asked or not repertoire.actors:
         return []
@@ -115,10 +115,10 @@ def film(
     read = [x if isinstance(x, Goal) else parse_instruction(x) for x in asked]
     goals = [somewhere(goal, rng) for goal in read]
     texts = [
-        x if isinstance(x, str) and "(" not in x else goal.text() for x, goal in zip(asked, goals, strict=True)
+        x if isinstance(x, str) and "(" not in x else g.text() for x, g in zip(asked, goals, strict=True)
     ]
     recorder = Recorder()
-    with make_renderer(build_model(), width, height, backend=backend) as renderer:
+    with make_renderer(build_model(), render.width, render.height, backend=render.backend) as renderer:
         outcomes, _ = carry_out(
             goals, repertoire.actors, repertoire.planner(), seed, threads=threads, on_step=recorder
         )

@@ -240,7 +240,7 @@ class ScriptedPlay:
 
         Returns one dict an episode, or piece of one where this call begins or ends inside it: ``facts``
         float32[L+1, NX], ``actions`` float32[L, 5], ``labels`` int8[L, 2] (index in `BEHAVIOURS`; block or
-        -1; not for learning), ``truncated`` and ``lost`` (how it ended; both False where the call ended
+        -1; not for learning), ``state`` float64[S] (the simulator's, at its first row), ``truncated`` and ``lost`` (how it ended; both False where the call ended
         first), ``seed``, ``slot``, ``episode``, ``step`` (of its first row in the episode), ``source``.
         """
         env, n = self.env, self.env.num_envs
@@ -251,6 +251,7 @@ class ScriptedPlay:
         facts[0] = env.facts
         first = np.zeros(n, np.int64)  # row at which each slot's piece begins
         began = facts[0].copy()  # and its first facts
+        states = env.get_state()
         offset = self._age.copy()
         pieces: list[dict[str, Any]] = []
 
@@ -262,6 +263,7 @@ class ScriptedPlay:
                     "facts": rows,
                     "actions": actions[first[slot] : end, slot].copy(),
                     "labels": labels[first[slot] : end, slot].copy(),
+                    "state": states[slot].copy(),
                     "truncated": truncated,
                     "lost": lost,
                     "seed": self.seed,
@@ -288,7 +290,7 @@ class ScriptedPlay:
                 env.reset(options={"reset_mask": ended})
                 self._start(slots)
                 first[slots], offset[slots] = t + 1, 0
-                began[slots] = env.facts[slots]
+                began[slots], states[slots] = env.facts[slots], env.get_state(slots)
         for slot in range(n):
             if first[slot] < steps:
                 cut(slot, steps, False, False)
