@@ -124,7 +124,7 @@ def _finish(journal: Journal, config: RunConfig, console: Console) -> None:
         play = load_policy(journal.library.artifact(state.play)) if state.play else None
         result = exam(repertoire, play, config.seed + 500_000, episodes=config.heldout_episodes, threads=config.threads)
         replace_file(directory / runs.HELDOUT, (json.dumps(result, indent=1, sort_keys=True) + "\n").encode())
-    if not (directory / runs.VIDEOS).is_dir() and repertoire.actors:
+    if repertoire.actors and not gather.kept(directory):
         console.print("filming", highlight=False)
         gather.film(repertoire, directory, config.seed + 700_000, config.render)
     report = gather.write(directory, "finished")

@@ -49,13 +49,16 @@ class Repertoire:
                 key = (row.schema, row.version)
                 score.setdefault(key, []).append(row.confirm_successes / max(1, row.confirm_n))
                 goals.setdefault(key, set()).add(row.goal)
-        out, admitted = cls(), set()
+        out, admitted, loaded = cls(), set(), {}
         for schema in sorted({schema for schema, _ in score}):
             version = max(
                 (v for s, v in score if s == schema), key=lambda v: (len(score[schema, v]), sum(score[schema, v]), v)
             )
             out.versions[schema] = version
-            out.actors[schema] = load_policy(library.artifact(library.skill(version)))
+            artifact = library.skill(version).artifact
+            if artifact not in loaded:  # one policy may serve several schemas
+                loaded[artifact] = load_policy(library.artifact(artifact))
+            out.actors[schema] = loaded[artifact]
             out.operators[schema] = (
                 Operator.from_dict(operators[schema]) if schema in operators else Operator(schema)
             )

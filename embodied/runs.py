@@ -22,7 +22,6 @@ LIBRARY = "library.sqlite"
 EPISODES = "episodes"
 LEDGER = "ledger.jsonl"
 HELDOUT = "heldout.json"
-HELDOUT_KEYS = ("method", "depth", "successes", "n")
 REPORT = "report.html"
 VIDEOS = "videos"
 
@@ -101,23 +100,20 @@ def digests(run: Path) -> dict[str, str]:
 
 
 def heldout(run: Path) -> list[dict[str, Any]]:
-    """The held-out results that a finished run wrote, a row a method and depth (HELDOUT_KEYS).
+    """The held-out results that a finished run wrote, a row a method and depth: method, depth, successes, n.
 
     Raises MissingRunError where there are none.
     """
-    path = run / HELDOUT
+    from embodied.evaluation.heldout import ExamError, kept_rows
+
     try:
-        return [
-            {key: row[key] for key in HELDOUT_KEYS} for row in json.loads(path.read_text(encoding="utf-8"))
-        ]
+        return kept_rows(run / HELDOUT)
     except FileNotFoundError:
         raise MissingRunError(
             f"{run} has no {HELDOUT}: let the run end (its command continues it), heldout_episodes above 0"
         ) from None
-    except (ValueError, KeyError, TypeError) as error:
-        raise MissingRunError(
-            f"{path} is damaged ({error}); measure anew: embodied eval what=instructions"
-        ) from error
+    except ExamError as error:
+        raise MissingRunError(str(error)) from error
 
 
 def _age(path: Path) -> float:

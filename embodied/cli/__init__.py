@@ -43,6 +43,7 @@ start here:
 def main(argv: list[str] | None = None) -> int:
     """Run one command line. The exit code: 0 fine, 1 a reported error, 2 called wrongly, 130 interrupted."""
     argv = list(sys.argv[1:] if argv is None else argv)
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # learners' threads must not spin while physics runs
     try:
         return _dispatch(argv)
     except UsageError as error:

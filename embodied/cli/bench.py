@@ -29,17 +29,28 @@ def run(arguments: Arguments) -> int:
         return 0
     width = max(map(len, found))
     for key, value in found.items():
-        print(f"{key:<{width}}  {value:,.3g}" if isinstance(value, float) else f"{key:<{width}}  {value}")
+        print(f"{key:<{width}}  {_plain(value)}")
     return 0
+
+
+def _plain(value: object) -> str:
+    """A figure, an interval or versions, as a person would write them."""
+    if isinstance(value, dict):
+        return ", ".join(f"{name} {item}" for name, item in value.items())
+    if isinstance(value, list):
+        return " to ".join(map(_plain, value))
+    if isinstance(value, float):
+        return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
+    return str(value)
 
 
 COMMAND = Command(
     name="bench",
     usage="embodied bench sim [--json] [key=value ...]",
     about="""
-Environment steps a second with random actions, observations, rewards and resets included, over the steps a
-second of bare physics of the same model on every core; then the same with resting objects asleep. Medians
-of several windows.
+Environment steps a second with random actions, observations, rewards and resets included, over the limit that
+physics alone sets: mj_step on one thread, replaying such episodes in C, times the threads. Then what letting
+resting objects sleep gains. Medians of several windows; let the machine do nothing else meanwhile.
 """,
     run=run,
     schema=BenchConfig,

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import platform
 import sys
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -93,20 +92,13 @@ def renderer() -> Finding:
 
 def throughput(config: DoctorConfig) -> Finding:
     """Environment steps a second with random actions, after compiling."""
-    import numpy as np
-
+    from envs.bench import environment_rate
     from envs.vector import TabletopVectorEnv
 
     env = TabletopVectorEnv(config.num_envs, threads=config.threads)
     env.reset(seed=0)
-    actions = np.random.default_rng(0).uniform(-1, 1, (16, *env.action_space.shape)).astype(np.float32)  # type: ignore[misc]
-    for action in actions:
-        env.step(action)
-    count, begin = 0, time.perf_counter()
-    while time.perf_counter() - begin < config.seconds:
-        env.step(actions[count % len(actions)])
-        count += 1
-    rate = count * config.num_envs / (time.perf_counter() - begin)
+    environment_rate(env, min(0.2, config.seconds))  # compiles
+    rate = environment_rate(env, config.seconds)
     env.close()
     text = (
         f"{rate:,.0f} environment steps/s ({rate / 20:,.0f} times real time), {config.num_envs} simulations"

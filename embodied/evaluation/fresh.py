@@ -57,14 +57,17 @@ def skills(run_dir: Path, config: EvalConfig, console: Console, baselines: bool 
     """
     rows: list[dict[str, Any]] = []
     lines: list[dict[str, Any]] = []
+    policies: dict[str, Actor] = {}  # by artifact: one often serves several goals
     with runs.library(run_dir) as library:
         chosen = _chosen(library)
         others = _baselines(library, config) if baselines else {}
         methods = ["agent", *others]
         with Progress(len(chosen) * len(methods), unit="measurements", console=console) as progress:
             for goal, row in chosen.items():
-                policy = load_policy(library.artifact(library.skill(row.version)))
-                judges = {"agent": _judge(policy, config, row.version), **others}
+                artifact = library.skill(row.version).artifact
+                if artifact not in policies:
+                    policies[artifact] = load_policy(library.artifact(artifact))
+                judges = {"agent": _judge(policies[artifact], config, row.version), **others}
                 for method in methods:
                     progress.stage(f"{goal}, {method}")
                     reports = [judges[method](goal, n, seed) for n, seed in _sets(config)]

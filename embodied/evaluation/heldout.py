@@ -36,7 +36,8 @@ if TYPE_CHECKING:
     from embodied.repertoire import Repertoire
 
 __all__ = [
-    "METHODS", "RATE_KEYS", "ROWS", "ExamError", "Instruction", "exam", "instructions", "kept_rows", "rate", "report_rows",
+    "METHODS", "RATE_KEYS", "ROWS", "ExamError", "Instruction", "exam", "instructions", "kept_rows", "rate",
+    "report_rows",
 ]  # fmt: skip
 
 ROWS = ("loop", "play", "random", "oracle")

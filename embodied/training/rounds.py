@@ -1,6 +1,6 @@
 """The rounds of the loop: each does one thing whole, and is committed or done again from its start.
 
-``play_round`` plays, learns one policy from it and gates what it can already do; ``practice_round`` practises one schema;
+``play_round`` plays, learns one policy from it and gates what it can already do; ``practice_round`` practises one family of goals;
 ``plan_round`` composes admitted skills and learns what they need and do from carrying plans out.
 """
 
@@ -34,8 +34,9 @@ from envs.goals import Goal, all_ground_goals, schema_of
 from envs.monitor import STATE_LITERALS, truth_table
 from envs.playroom.play import ScriptedPlay, play_env
 from envs.vector import ENV_ID
+from policies.multi_critic_ppo import MultiCriticPPO
 
-__all__ = ["Worker", "goals_of", "schemas"]
+__all__ = ["COMPOSED", "Worker", "family", "schemas"]
 
 RECORDED = 16  # episodes of each measured set that are kept whole
 EXECUTIONS = 120  # executions from free starts that an operator learns from, a goal
@@ -50,10 +51,15 @@ def schemas() -> dict[str, list[str]]:
     return found
 
 
-def goals_of(goal: str) -> tuple[str, list[str]]:
-    """The schema of a practised goal and all its ground goals."""
-    schema = schema_of(Goal.parse(goal))
-    return schema, schemas()[schema]
+CARRYING = frozenset({"placed", "on", "inside", "left_of", "in_front_of", "next_to"})
+
+
+def family(schema: str) -> str:
+    """What is practised together: all that carries a block to a target shares one policy, the rest stands alone.
+
+    Such goals differ in the target that the features hold, not in what has to be done, so each is practice for the rest.
+    """
+    return "carry" if schema.split("(")[0] in CARRYING else schema
 
 
 @dataclass
@@ -110,51 +116,61 @@ class Worker:
             journal.seal(tx)
 
     def practice_round(self, goal: str, why: str) -> None:
-        """Practises the schema of ``goal``, gates the result, and learns the operator of what was admitted."""
+        """Practises ``goal`` with its family, gates the result on every goal that may gain, learns the operators."""
         journal, config = self.journal, self.config
-        schema, goals = goals_of(goal)
+        asked = schema_of(Goal.parse(goal))
+        name = family(asked)
+        kin = {schema: goals for schema, goals in schemas().items() if family(schema) == name}
         practice = self.practice_config
-        unfinished = journal.state.practice.get(schema)
+        unfinished = journal.state.practice.get(name)
         if unfinished is not None:
-            from policies.multi_critic_ppo import MultiCriticPPO
-
             policy = MultiCriticPPO.load_training(journal.directory / unfinished["directory"])
             origin, before = unfinished["from"], int(unfinished["steps"])
         else:
-            policy, origin, spent = begin(goals, self.starts(schema, goals), self.seed(2), practice)
+            policy, origin, spent = begin(kin[asked], self.starts(name, kin), self.seed(2), practice)
             before = 0
             self.spend(spent)
-        self.say(f"practising {schema}, from {origin}")
+        self.say(f"practising {Goal.parse(goal).text()}" + (f" and {len(kin) - 1} kinds like it" if len(kin) > 1 else ""))
+        others = [other for schema, goals in kin.items() if schema != asked for other in goals]
+        emphasis = max(1, len(others) // (2 * len(kin[asked])))  # the goal asked for gets about a third
         outcome = practise(
-            policy, goals, config.practice_steps, self.seed(3), practice, warm=before == 0 and origin != "nothing",
+            policy, kin[asked] * emphasis + others, config.practice_steps, self.seed(3), practice,
+            warm=before == 0 and origin != "nothing",
             on_iteration=lambda _: self.tell(practice.num_envs * practice.rollout),
         )  # fmt: skip
         journal.state.steps += outcome.steps
-        directory = journal.directory / "practice" / f"{_slug(schema)}-{journal.round}"
+        directory = journal.directory / "practice" / f"{_slug(name)}-{journal.round}"
         shutil.rmtree(directory, ignore_errors=True)
         directory.parent.mkdir(exist_ok=True)
         policy.save_training(directory)
-        journal.state.practice[schema] = {
+        journal.state.practice[name] = {
             "directory": str(directory.relative_to(journal.directory)), "steps": before + outcome.steps, "from": origin,
         }  # fmt: skip
-        self.say(f"gating {schema}")
-        decisions = self.decide(policy, goals)
-        self.remember(schema, decisions, steps=journal.state.steps)
-        earlier = [m for m in journal.library.mastered() if m.skill.schema == schema]
-        parent = earlier[0].skill.version if earlier else None
+        mastered = {m.goal: m.skill.version for m in journal.library.mastered()}
+        gained: list[str] = []
+        results: list[str] = []
+        reasons: list[str] = []
         with journal.library.round(journal.round) as tx:
-            admitted = self.admit(tx, schema, policy, decisions, parent, {"from": origin, "steps": before + outcome.steps})
-            rates = ", ".join(f"{d.goal} {d.winner_reports[0].report.rate:.0%}" for d in decisions)
+            for schema, goals in kin.items():
+                if schema != asked and all(g in mastered for g in goals):
+                    continue
+                self.say(f"gating {schema}")
+                decisions = self.decide(policy, goals)
+                self.remember(schema, decisions, steps=journal.state.steps)
+                parent = next((mastered[g] for g in goals if g in mastered), None)
+                gained += self.admit(tx, schema, policy, decisions, parent, {"from": origin, "steps": before + outcome.steps})
+                results += [f"{d.goal} {d.winner_reports[0].report.rate:.0%}" for d in decisions]
+                reasons += [f"{d.goal}: {d.reason}" for d in decisions]
             journal.note(
-                "practice", goal, why, f"{rates}; {len(admitted)} of {len(goals)} admitted", "admitted" if admitted else "not yet",
-                schema=schema, start=origin, steps=before + outcome.steps, reasons=[d.reason for d in decisions],
+                "practice", goal, why, f"{', '.join(results)}; admitted: {', '.join(gained) or 'none'}",
+                "admitted" if gained else "not yet", family=name, start=origin, steps=before + outcome.steps, reasons=reasons,
                 metrics={k: round(v, 5) for k, v in outcome.metrics.items()},
             )  # fmt: skip
-            for name in ("success", "kl", "std", "reward/task", "reward/reach", "reward/safety"):
-                if name in outcome.metrics:
-                    journal.scalar(f"practice/{_slug(schema)}/{name}", outcome.metrics[name])
+            for metric in ("success", "kl", "std", "reward/task", "reward/reach", "reward/safety"):
+                if metric in outcome.metrics:
+                    journal.scalar(f"practice/{_slug(name)}/{metric}", outcome.metrics[metric])
             journal.seal(tx)
-        for old in directory.parent.glob(f"{_slug(schema)}-*"):
+        for old in directory.parent.glob(f"{_slug(name)}-*"):
             if old != directory:
                 shutil.rmtree(old, ignore_errors=True)
 
@@ -191,12 +207,11 @@ class Worker:
     def practice_config(self) -> PracticeConfig:
         return PracticeConfig(num_envs=max(16, self.config.num_envs), threads=self.config.threads)
 
-    def starts(self, schema: str, goals: list[str]) -> dict[str, Any]:
-        """What practice may begin from: play relabelled for the goals, and the schemas' neighbours in the library."""
-        from policies import load_policy
-
-        found: dict[str, Any] = {}
+    def starts(self, name: str, kin: dict[str, list[str]]) -> dict[str, MultiCriticPPO]:
+        """What practice may begin from: play relabelled for the goals and cloned, and what was practised before."""
+        found: dict[str, MultiCriticPPO] = {}
         store = self.journal.store
+        goals = [goal for found_goals in kin.values() for goal in found_goals]
         if self.config.use_play and len(store):
             data = [demonstrations(store.observations, store.actions, store.episode_ends, goal) for goal in goals]
             count = sum(d.count for d in data)
@@ -204,10 +219,11 @@ class Worker:
                 features = np.concatenate([d.features for d in data])
                 actions = np.concatenate([d.actions for d in data])
                 found[f"{count} relabelled stretches"] = clone(features, actions, self.seed(5), self.practice_config)
-        blocks = "?a" in schema
         for other, row in self.journal.state.practice.items():
-            if blocks and "?a" in other and other != schema:
-                found[f"practised {other}"] = load_policy(self.journal.directory / row["directory"])
+            if any("?a" in schema for schema in kin) and ("?a" in other or other == "carry"):
+                found[f"what was practised as {other}"] = MultiCriticPPO.load_training(
+                    self.journal.directory / row["directory"]
+                )
         return found
 
     def decide(self, policy: Any, goals: list[str]) -> list[GateDecision]:

@@ -43,8 +43,8 @@ def console() -> Console:
     return Console(file=io.StringIO(), width=120)
 
 
-def config(**settings) -> EvalConfig:
-    return EvalConfig(**({"episodes": 4, "num_envs": 3, "threads": 1, "seed": 77} | settings))
+def config(episodes: int = 4, what: str = "skills") -> EvalConfig:
+    return EvalConfig(episodes=episodes, what=what, num_envs=3, threads=1, seed=77)
 
 
 def test_every_goal_has_every_row_and_each_episode_a_line(run: Path):
@@ -104,7 +104,7 @@ def test_the_exam_is_kept_and_mends_a_damaged_result(run: Path, monkeypatch: pyt
     (run / runs.HELDOUT).write_text("{")
     out = console()
     found = evaluate(run, config(what="instructions"), out)
-    assert [row["method"] for row in found.rows if row["depth"] == "all"] == ["agent", "play policy", "random", "oracle"]
+    assert [row["method"] for row in found.rows if row["depth"] == "all"] == [*heldout.METHODS.values()]
     assert (found.rows[0]["successes"], found.rows[0]["n"]) == (40, 40)
     assert len(found.episodes.read_text().splitlines()) == 4 * 40
     assert heldout.kept_rows(run / runs.HELDOUT)[0] == {"method": "agent", "depth": 2, "successes": 20, "n": 20}
