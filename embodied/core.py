@@ -83,13 +83,9 @@ class Episode:
         if steps == 0:
             raise EpisodeError("an episode without a single action cannot be kept; drop it")
         if states == 0 or self.state_steps[0] != 0:
-            raise EpisodeError(
-                "an episode's states must begin with the state at its reset: state_steps[0] must be 0"
-            )
+            raise EpisodeError("an episode's states must begin with the state at its reset: state_steps[0] must be 0")
         if self.source not in SOURCES:
-            raise EpisodeError(
-                f"unknown episode source '{self.source}'; the sources are {', '.join(SOURCES)}"
-            )
+            raise EpisodeError(f"unknown episode source '{self.source}'; the sources are {', '.join(SOURCES)}")
 
     def __len__(self) -> int:
         """T, the number of control steps."""
@@ -147,9 +143,7 @@ class OperatorCount:
 
     def __post_init__(self) -> None:
         if self.role not in OPERATOR_ROLES:
-            raise ValueError(
-                f"unknown operator role '{self.role}'; the roles are {', '.join(OPERATOR_ROLES)}"
-            )
+            raise ValueError(f"unknown operator role '{self.role}'; the roles are {', '.join(OPERATOR_ROLES)}")
         if not 0 <= self.hits <= self.trials:
             raise ValueError(
                 f"{self.hits} hits of {self.trials} trials of '{self.literal}' cannot be: 0 <= hits <= trials"
@@ -175,13 +169,9 @@ class EvalReport:
 
     def __post_init__(self) -> None:
         if self.kind not in EVIDENCE_KINDS:
-            raise ValueError(
-                f"unknown kind of evidence '{self.kind}'; the kinds are {', '.join(EVIDENCE_KINDS)}"
-            )
+            raise ValueError(f"unknown kind of evidence '{self.kind}'; the kinds are {', '.join(EVIDENCE_KINDS)}")
         if self.success.dtype != np.bool_ or self.success.ndim != 1:
-            raise ValueError(
-                f"a report's success must be bool[n], not {self.success.dtype}{list(self.success.shape)}"
-            )
+            raise ValueError(f"a report's success must be bool[n], not {self.success.dtype}{list(self.success.shape)}")
 
     @property
     def n(self) -> int:

@@ -47,7 +47,11 @@ def run(config: RunConfig, console: Console | None = None) -> Path:
     try:
         with Progress(config.steps, start=state.steps, console=console) as progress:
             worker = Worker(
-                config, journal, agent, lambda steps: progress.advance(steps) if steps else progress.tick(), progress.stage
+                config,
+                journal,
+                agent,
+                lambda steps: progress.advance(steps) if steps else progress.tick(),
+                progress.stage,
             )
             while not state.finished:
                 number, known = journal.round, len(journal.library.mastered())

@@ -59,9 +59,7 @@ class Repertoire:
             if artifact not in loaded:  # one policy may serve several schemas
                 loaded[artifact] = load_policy(library.artifact(artifact))
             out.actors[schema] = loaded[artifact]
-            out.operators[schema] = (
-                Operator.from_dict(operators[schema]) if schema in operators else Operator(schema)
-            )
+            out.operators[schema] = Operator.from_dict(operators[schema]) if schema in operators else Operator(schema)
             admitted |= goals[schema, version]
         out.admitted = frozenset(admitted)
         return out

@@ -61,9 +61,7 @@ def config(run: Path) -> RunConfig:
     from embodied.cli.schema import RunConfig
 
     if not (run / CONFIG).is_file():
-        raise MissingRunError(
-            f"{run} has no {CONFIG}: it is not a run directory, or was made by another version"
-        )
+        raise MissingRunError(f"{run} has no {CONFIG}: it is not a run directory, or was made by another version")
     return load(RunConfig, run / CONFIG)
 
 

@@ -77,9 +77,7 @@ class Literal:
             raise GoalError(f"unknown predicate {self.predicate!r}; valid are {', '.join(PREDICATES)}")
         args = tuple(self.args)
         if len(args) != len(types):
-            raise GoalError(
-                f"{self.predicate} takes {len(types)} argument(s) {types}, not {len(args)}: {args}"
-            )
+            raise GoalError(f"{self.predicate} takes {len(types)} argument(s) {types}, not {len(args)}: {args}")
         for arg, kind in zip(args, types, strict=True):
             if arg not in names_of(kind):
                 known = "is unknown" if arg not in OBJECTS and arg not in PLACE_NAMES else "does not fit"
@@ -129,9 +127,7 @@ class Goal:
         for stage in stages:
             both = [literal for literal in stage if literal.positive and literal.negated in stage]
             if both:
-                raise GoalError(
-                    f"a stage asks for both '{both[0]}' and '{both[0].negated}'; keep one of them"
-                )
+                raise GoalError(f"a stage asks for both '{both[0]}' and '{both[0].negated}'; keep one of them")
         object.__setattr__(self, "stages", stages)
 
     @classmethod
@@ -142,9 +138,7 @@ class Goal:
     @classmethod
     def parse(cls, text: str) -> Goal:
         """Text form -> Goal; raises GoalError naming what is wrong and what would be valid."""
-        return cls(
-            tuple(tuple(Literal.parse(part) for part in stage.split("&")) for stage in text.split(";"))
-        )
+        return cls(tuple(tuple(Literal.parse(part) for part in stage.split("&")) for stage in text.split(";")))
 
     def __str__(self) -> str:
         return " ; ".join(" & ".join(map(str, stage)) for stage in self.stages)
@@ -191,8 +185,7 @@ def _stage_implies(stage: Iterable[Literal], wanted: Iterable[Literal]) -> bool:
     known |= {fact for literal in stage for fact in entailed(literal)}
     positive = [literal for literal in known if literal.positive]
     return all(
-        literal in known
-        or (not literal.positive and any(conflict(fact, literal.negated) for fact in positive))
+        literal in known or (not literal.positive and any(conflict(fact, literal.negated) for fact in positive))
         for literal in wanted
     )
 
@@ -237,9 +230,7 @@ def _lift(goal: Goal) -> tuple[str, tuple[tuple[str, str], ...]]:
         pairs = [(f"?{_VARIABLE_NAMES[kind][i]}", name) for kind, order in zip(used, orders, strict=True)
                  for i, name in enumerate(order)]  # fmt: skip
         variable = {name: f"{var}:{type_of(name)}" for var, name in pairs}
-        text = " ; ".join(
-            " & ".join(sorted({_lifted_literal(x, variable) for x in stage})) for stage in goal.stages
-        )
+        text = " ; ".join(" & ".join(sorted({_lifted_literal(x, variable) for x in stage})) for stage in goal.stages)
         if best is None or (text, tuple(pairs)) < best:
             best = (text, tuple(pairs))
     assert best is not None  # permutations of nothing still yield one empty order

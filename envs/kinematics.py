@@ -62,7 +62,8 @@ def _chain(q, positions, rotations, axes, origins, tool, rot, tmp):
             tool[a] += rot[a, 0] * positions[k, 0] + rot[a, 1] * positions[k, 1] + rot[a, 2] * positions[k, 2]
         for a in range(3):
             for b in range(3):
-                tmp[a, b] = rot[a, 0] * rotations[k, 0, b] + rot[a, 1] * rotations[k, 1, b] + rot[a, 2] * rotations[k, 2, b]
+                value = rot[a, 0] * rotations[k, 0, b] + rot[a, 1] * rotations[k, 1, b]
+                tmp[a, b] = value + rot[a, 2] * rotations[k, 2, b]
         if k == 7:
             for a in range(3):
                 for b in range(3):

@@ -57,7 +57,7 @@ class InstructionMonitor:
         self._literals = sorted({literal for goal in self.goals for literal in goal.literals})
         self._column = {literal: k for k, literal in enumerate(self._literals)}
         self._carried = np.zeros((n, len(self._literals)), np.bool_)
-        self._placed = [k for k, literal in enumerate(self._literals) if literal.predicate == "placed" and literal.positive]
+        self._placed = [k for k, lit in enumerate(self._literals) if lit.predicate == "placed" and lit.positive]
         self._resting = [Literal("at", self._literals[k].args) for k in self._placed]
 
     def truth(self, facts: np.ndarray) -> np.ndarray:

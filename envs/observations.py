@@ -15,8 +15,33 @@ import numpy as np
 
 from envs.playroom.scene import BUTTON, CABINET, HANDLE
 from envs.predicates import (
-    AT, B_UP, B_V, B_YAW, BLOCK, BLOCK_STRIDE, BUTTON_DEPTH, CLOSED, DRAWER, GRIP, HOLDING, IN_FRONT_OF, INSIDE, LAG, LAMP,
-    LEFT_OF, LIFTED, LIT, NEXT_TO, ON, OPEN, PLACED, TOOL, TOOL_V, WIDTH, YAW, literal_target,
+    AT,
+    B_UP,
+    B_V,
+    B_YAW,
+    BLOCK,
+    BLOCK_STRIDE,
+    BUTTON_DEPTH,
+    CLOSED,
+    DRAWER,
+    GRIP,
+    HOLDING,
+    IN_FRONT_OF,
+    INSIDE,
+    LAG,
+    LAMP,
+    LEFT_OF,
+    LIFTED,
+    LIT,
+    NEXT_TO,
+    ON,
+    OPEN,
+    PLACED,
+    TOOL,
+    TOOL_V,
+    WIDTH,
+    YAW,
+    literal_target,
 )  # fmt: skip
 
 __all__ = ["FEATURES", "GOAL_DIM", "GROUPS", "LIMIT", "features", "goal_targets", "hindsight_features"]

@@ -44,7 +44,8 @@ OBJECT_INDEX = {name: index for index, name in enumerate(OBJECTS)}
 PREDICATE_INDEX = {name: index for index, name in enumerate(PREDICATES)}
 MAX_LITERALS = 4
 _P = PREDICATE_INDEX
-OPEN, CLOSED, LIT, HOLDING, LIFTED, TOUCHING = (_P[k] for k in ("open", "closed", "lit", "holding", "lifted", "touching"))
+OPEN, CLOSED, LIT = (_P[k] for k in ("open", "closed", "lit"))
+HOLDING, LIFTED, TOUCHING = (_P[k] for k in ("holding", "lifted", "touching"))
 CLEAR, AT, PLACED, ON, INSIDE = (_P[k] for k in ("clear", "at", "placed", "on", "inside"))
 LEFT_OF, IN_FRONT_OF, NEXT_TO = (_P[k] for k in ("left_of", "in_front_of", "next_to"))
 _CABINET = OBJECT_INDEX["cabinet"]
@@ -82,7 +83,7 @@ def encode(conjunctions: list[tuple[Literal, ...]]) -> Codes:
     out = Codes(len(conjunctions))
     for i, literals in enumerate(conjunctions):
         if len(literals) > MAX_LITERALS:
-            raise ValueError(f"a conjunction has {len(literals)} literals; at most {MAX_LITERALS} can be judged at once")
+            raise ValueError(f"a conjunction has {len(literals)} literals; at most {MAX_LITERALS} can be judged")
         out.count[i] = len(literals)
         for j, literal in enumerate(literals):
             first = OBJECT_INDEX[literal.args[0]]

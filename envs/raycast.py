@@ -84,9 +84,7 @@ class Caster:
     it uses all of the process's processors itself.
     """
 
-    def __init__(
-        self, model: mujoco.MjModel, width: int, height: int, camera: int, shadows: bool, antialias: bool
-    ):
+    def __init__(self, model: mujoco.MjModel, width: int, height: int, camera: int, shadows: bool, antialias: bool):
         self.model = model = copy.copy(model)
         model.opt.enableflags &= ~int(mujoco.mjtEnableBit.mjENBL_SLEEP)  # sleep needs per-simulation memory
         self.width, self.height, self.camera = width, height, camera
@@ -199,13 +197,9 @@ class Caster:
         )  # fmt: skip
         if found := self._ask(frames, frame, rays.origin, rays.direction):
             units, dist, geom, normal = found
-            self._spread(
-                scatter, units, UNIT, rays.index, dist, geom, normal, rays.dist, rays.geom, rays.normal
-            )
+            self._spread(scatter, units, UNIT, rays.index, dist, geom, normal, rays.dist, rays.geom, rays.normal)
 
-    def _ask(
-        self, frames: Frames, frame: NDArray[np.int64], origin: F64, direction: F64
-    ) -> tuple[Any, ...] | None:
+    def _ask(self, frames: Frames, frame: NDArray[np.int64], origin: F64, direction: F64) -> tuple[Any, ...] | None:
         """MuJoCo's answer for the `near` rays: units, their rays' dist, geom, normal; None without any."""
         rays = self._rays
         units = pack(len(frame), rays.near, frame, UNIT, rays.index, rays.picture)

@@ -130,9 +130,7 @@ class Renderer(ABC):
         if states.ndim != 2 or states.shape[1] != self.model.nq:
             raise RenderError(f"qpos has shape {states.shape}; (n, {self.model.nq}) is needed.")
         if not np.isfinite(states).all():
-            raise RenderError(
-                "qpos holds values that are not finite; only finite joint positions can be drawn."
-            )
+            raise RenderError("qpos holds values that are not finite; only finite joint positions can be drawn.")
         return states
 
     def __enter__(self) -> Self:
@@ -160,9 +158,7 @@ def make_renderer(
     backend that does not work here, and a size out of range.
     """
     if not (1 <= width <= MAX_PIXELS and 1 <= height <= MAX_PIXELS):
-        raise RenderError(
-            f"A picture can't have {width}x{height} pixels; each side must be 1 to {MAX_PIXELS}."
-        )
+        raise RenderError(f"A picture can't have {width}x{height} pixels; each side must be 1 to {MAX_PIXELS}.")
     if backend not in BACKENDS:
         raise RenderError(f"There is no backend {backend!r}; the backends are: {', '.join(BACKENDS)}.")
     name = _camera(model, camera)
@@ -189,9 +185,7 @@ def _choose(backend: str) -> tuple[str, str]:
     if backend != "auto":
         works, words = probe(backend)
         if not works:
-            raise RenderError(
-                f"The backend {backend!r} does not work here ({words}); 'rays' works without GL."
-            )
+            raise RenderError(f"The backend {backend!r} does not work here ({words}); 'rays' works without GL.")
         return backend, words
     wanted = os.environ.get("MUJOCO_GL", "").lower().strip()
     if wanted in GL_BACKENDS:
@@ -237,9 +231,7 @@ class _RaysRenderer(Renderer):
         self.camera, self.backend, self.reason = camera, backend, reason
         view = model.camera(camera)
         if model.cam_projection[view.id] or model.cam_sensorsize[view.id].any():
-            raise RenderError(
-                f"The camera {camera!r} has no plain fovy; 'rays' draws no other kind, 'egl' does."
-            )
+            raise RenderError(f"The camera {camera!r} has no plain fovy; 'rays' draws no other kind, 'egl' does.")
         self._caster = Caster(model, width, height, view.id, shadows, antialias)
 
     def _render(self, qpos, lit):
@@ -278,9 +270,7 @@ class _GLRenderer(Renderer):
             self._draw = mujoco.MjrContext(model, mujoco.mjtFontScale.mjFONTSCALE_100)
         except (ImportError, AttributeError, RuntimeError, mujoco.FatalError) as error:
             self.close()
-            raise RenderError(
-                f"The backend {backend!r} failed ({error}); 'rays' works without GL."
-            ) from error
+            raise RenderError(f"The backend {backend!r} failed ({error}); 'rays' works without GL.") from error
         finally:
             if threads is None:
                 del os.environ["LP_NUM_THREADS"]

@@ -21,8 +21,32 @@ import numpy as np
 from envs.playroom.robot import JOINT_HIGH, JOINT_LOW
 from envs.playroom.scene import BLOCK_HALF, BUTTON, CABINET, HANDLE
 from envs.predicates import (
-    AT, B_PEAK, B_V, BLOCK, BLOCK_STRIDE, BUTTON_DEPTH, CARRY_CLEARANCE, CLOSED, DRAWER, HOLDING, IN_FRONT_OF, INSIDE,
-    JOINTS, LEFT_OF, LIFTED, LIT, NEXT_TO, ON, OPEN, PLACED, TOOL, TOOL_V, WIDTH, literal_distance, literal_target,
+    AT,
+    B_PEAK,
+    B_V,
+    BLOCK,
+    BLOCK_STRIDE,
+    BUTTON_DEPTH,
+    CARRY_CLEARANCE,
+    CLOSED,
+    DRAWER,
+    GRIP,
+    HOLDING,
+    IN_FRONT_OF,
+    INSIDE,
+    JOINTS,
+    LEFT_OF,
+    LIFTED,
+    LIT,
+    NEXT_TO,
+    ON,
+    OPEN,
+    PLACED,
+    TOOL,
+    TOOL_V,
+    WIDTH,
+    literal_distance,
+    literal_target,
 )  # fmt: skip
 
 __all__ = ["COSTS", "REWARD_TERMS", "reward_terms"]
@@ -80,8 +104,8 @@ def _block_progress(x, predicate, a, b, px, py, target):
         progress = max(progress, 0.9 * max(0.0, 1.0 - side / 0.12))
         if side < 0.03:
             reach = 1.0
-    elif carried and side < 0.025 and abs(az - target[2]) < 0.02:
-        progress = max(progress, 0.78 + 0.1 * min(1.0, max(0.0, (x[WIDTH] - 0.036) / 0.02)))
+    if carried and side < 0.025 and abs(az - target[2]) < (0.035 if predicate == INSIDE else 0.02):
+        progress = max(progress, 0.75 + 0.1 * (1.0 + x[GRIP]))  # there: what remains is to let go
     return progress, reach
 
 

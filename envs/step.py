@@ -10,12 +10,27 @@ import numpy as np
 from envs.kinematics import solve
 from envs.playroom.scene import BUTTON_TRAVEL
 from envs.predicates import (
-    B_PEAK, B_UP, B_V, B_YAW, BLOCK, BLOCK_STRIDE, BUTTON_DEPTH, DRAWER, GRIP, JOINTS, LAG, LAMP, TOOL, TOOL_V, WIDTH, YAW,
+    B_PEAK,
+    B_UP,
+    B_V,
+    B_YAW,
+    BLOCK,
+    BLOCK_STRIDE,
+    BUTTON_DEPTH,
+    DRAWER,
+    GRIP,
+    JOINTS,
+    LAG,
+    LAMP,
+    TOOL,
+    TOOL_V,
+    WIDTH,
+    YAW,
 )  # fmt: skip
 
 __all__ = ["LATCHES", "STEP_M", "STEP_RAD", "WORKSPACE_HIGH", "WORKSPACE_LOW", "extract", "joint_action", "tool_action"]
 
-STEP_M, STEP_RAD, STEP_JOINT = 0.03, 0.15, 0.12  # what an action of 1 moves a control step: m, rad of yaw, rad of a joint
+STEP_M, STEP_RAD, STEP_JOINT = 0.03, 0.15, 0.12  # what an action of 1 moves a step: m, rad of yaw, rad of a joint
 LEASH = 0.05  # the commanded pose stays within this of the real one (no wind-up), m
 YAW_LIMIT = 0.95  # rad; blocks repeat every 90 degrees
 WORKSPACE_LOW, WORKSPACE_HIGH = np.array([0.30, -0.41, 0.014]), np.array([0.68, 0.38, 0.30])
@@ -70,7 +85,7 @@ def joint_action(action, facts, latches, qcmd, ctrl, low, high):
 
 @nb.njit(cache=True, nogil=True)
 def extract(qpos, qvel, sensor, latches, facts, lost):
-    """Facts float64[n, len(COLUMNS)] from simulator arrays; updates the lamp's and peaks' latches; marks lost blocks."""
+    """Facts float64[n, len(COLUMNS)] from simulator arrays; updates lamp's and peaks' latches, marks lost blocks."""
     for i in range(qpos.shape[0]):
         s = sensor[i]
         x = facts[i]

@@ -14,15 +14,17 @@ import numpy as np
 from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 
+from envs.goal_clock import GoalClock
 from envs.goals import Goal
 from envs.kinematics import Chain, solve
 from envs.observations import FEATURES, GOAL_DIM, GROUPS, LIMIT, features, goal_targets
-from envs.playroom.resets import START_COLUMNS, draw_places, draw_starts
+from envs.playroom.resets import START_COLUMNS, draw_starts
 from envs.playroom.robot import HOME
 from envs.playroom.scene import BLOCK_HALF, TIMESTEP, build_model
-from envs.predicates import B_PEAK, BLOCK, BLOCK_STRIDE, COLUMNS, DRAWER, LAMP, MAX_LITERALS, Codes, encode, evaluate
+from envs.predicates import B_PEAK, BLOCK, BLOCK_STRIDE, COLUMNS, DRAWER, LAMP
 from envs.rewards import COSTS, REWARD_TERMS, reward_terms
 from envs.simulation import Simulation
+from envs.single import TabletopEnv
 from envs.step import L_GRIP, L_LAMP, L_PEAK, LATCHES, extract, joint_action, tool_action
 
 __all__ = ["CONTROL_HZ", "DEFAULT_GOALS", "ENV_ID", "TabletopEnv", "TabletopVectorEnv"]
@@ -30,7 +32,9 @@ __all__ = ["CONTROL_HZ", "DEFAULT_GOALS", "ENV_ID", "TabletopEnv", "TabletopVect
 ENV_ID = "Embodied/Tabletop-v0"
 CONTROL_HZ = 20
 SUBSTEPS = round(1 / (CONTROL_HZ * TIMESTEP))
-DEFAULT_GOALS = ("open(drawer)", "closed(drawer)", "lit(lamp)", "lifted(red)", "placed(red, anywhere)", "inside(red, drawer)")
+DEFAULT_GOALS = (
+    "open(drawer)", "closed(drawer)", "lit(lamp)", "lifted(red)", "placed(red, anywhere)", "inside(red, drawer)",
+)  # fmt: skip
 ACTIONS = {"tool": 5, "joint": 8}
 OBSERVATIONS = ("flat", "dict")
 _TOLERANCE = np.array([0.03, 0.03, 0.03, 0.03])  # dict goals: m for blocks and drawer; the lamp is 0 or 1
@@ -78,7 +82,7 @@ class TabletopVectorEnv(VectorEnv):
             raise ValueError(f"unknown render_mode '{render_mode}'; valid: rgb_array or None")
         self.num_envs = num_envs
         self.control, self.observation_kind, self.max_steps = control, observation, max_steps
-        self.terminate_on_success, self.hold, self.free_starts = terminate_on_success, hold, free_starts
+        self.terminate_on_success, self.free_starts = terminate_on_success, free_starts
         self.reward_weights = np.asarray(reward_weights, np.float64)
         self.autoreset_mode = AutoresetMode(autoreset_mode)
         self.metadata = {"autoreset_mode": self.autoreset_mode, "render_fps": CONTROL_HZ, "render_modes": ["rgb_array"]}
@@ -98,23 +102,18 @@ class TabletopVectorEnv(VectorEnv):
         self.chain = Chain.from_model(self.simulation.model, HOME)
         self._chain = (self.chain.positions, self.chain.rotations, self.chain.low, self.chain.high, self.chain.home)
         n = num_envs
+        self.clock = GoalClock(n, hold)
+        self.distance, self.elapsed = self.clock.distance, self.clock.elapsed
         self.facts = np.zeros((n, len(COLUMNS)))
         self.latches = np.zeros((n, LATCHES))
         self._qcmd = np.zeros((n, 7))
-        self.distance = np.zeros((n, MAX_LITERALS))
         self.terms = np.zeros((n, len(REWARD_TERMS)))
         self.costs = np.zeros((n, len(COSTS)))
         self.lost = np.zeros(n, np.bool_)
         self.targets, self.mask = np.zeros((n, GOAL_DIM)), np.zeros((n, GROUPS))
         self.role = np.zeros(n, np.int64)
         self._features = np.zeros((n, FEATURES), np.float32)
-        self.elapsed = np.zeros(n, np.int64)
         self.episodes = np.full(n, -1, np.int64)  # episodes begun since the seed, less one
-        self._held = np.zeros(n, np.int64)
-        self._reached = np.zeros(n, np.bool_)  # the goal has been held for long enough since it was given
-        self._stage = np.zeros(n, np.int64)
-        self._goal_of = np.zeros(n, np.int64)
-        self._codes = Codes(n)
         self._pending = np.zeros(n, np.bool_)  # next-step mode: to be reset by the next step
         self._seed = int(np.random.SeedSequence().entropy) % (1 << 62)  # type: ignore[operator]
         self._renderer: Any = None
@@ -124,48 +123,32 @@ class TabletopVectorEnv(VectorEnv):
 
     def set_goals(self, goals: str | Sequence[str]) -> None:
         """Sets the goals that later episodes draw from; running episodes keep theirs until they are reset."""
-        texts = [goals] if isinstance(goals, str) else list(goals)
-        if not texts:
-            raise ValueError("no goals given; name at least one, for instance 'open(drawer)'")
-        self.goals = [Goal.parse(text) for text in texts]
-        stages = [len(goal.stages) for goal in self.goals]
-        self._stages = np.array(stages)
-        self._first = np.concatenate([[0], np.cumsum(stages)[:-1]])
-        self._source = encode([stage for goal in self.goals for stage in goal.stages])
+        self.clock.set_goals(goals)
+
+    @property
+    def goals(self) -> list[Goal]:
+        """What later episodes draw from."""
+        return self.clock.goals
 
     def assign_goals(self, which: Sequence[int] | np.ndarray, slots: np.ndarray | None = None) -> None:
         """Gives running slots a goal of `goals` (indices ``which``) where they stand: a new option begins, no reset."""
         slots = np.arange(self.num_envs) if slots is None else slots
-        self._goal_of[slots] = which
+        self.clock.give(slots, which)
         self._begin(slots)
-        self._load(slots)
+        self.clock.load(slots, self._seed, self.episodes, self.facts)
         self._look()
 
     def goal_text(self, slot: int) -> str:
         """The goal of a slot's running episode."""
-        return str(self.goals[self._goal_of[slot]])
+        return self.clock.text(slot)
 
     def _begin(self, slots: np.ndarray) -> None:
         """Starts the goal clock of ``slots``: stage, steps, hold count and peaks."""
-        self._stage[slots] = 0
-        self._held[slots] = 0
-        self._reached[slots] = False
-        self.elapsed[slots] = 0
+        self.clock.begin(slots)
         for block in range(2):
             at = BLOCK + BLOCK_STRIDE * block
             self.latches[slots, L_PEAK + block] = self.facts[slots, at + 2] - BLOCK_HALF
             self.facts[slots, at + B_PEAK] = self.latches[slots, L_PEAK + block]
-
-    def _load(self, slots: np.ndarray) -> None:
-        """Loads the codes of the slots' current stages and draws their places where the goal leaves them open."""
-        codes = self._codes
-        codes.assign(slots, self._source, self._first[self._goal_of[slots]] + self._stage[slots])
-        place = codes.place[slots]
-        draw_places(
-            self._seed, slots, self.episodes[slots] + 1000 * self._stage[slots], self.facts[slots], codes.count[slots],
-            codes.codes[slots], place,
-        )  # fmt: skip
-        codes.place[slots] = place
 
     # -- gymnasium -----------------------------------------------------------------------------------------------
 
@@ -188,6 +171,8 @@ class TabletopVectorEnv(VectorEnv):
         mask = options.get("reset_mask")
         slots = np.arange(self.num_envs) if mask is None else np.flatnonzero(mask)
         self._restart(slots, options.get("which"))
+        self._pending[slots] = False
+        self.terms[slots] = self.costs[slots] = 0.0
         self._look()
         return self.observation(), self._info()
 
@@ -199,19 +184,18 @@ class TabletopVectorEnv(VectorEnv):
         ``final_obs`` [n, …] and ``_final_obs`` mark ended slots. A simulation that went bad (NaN) is truncated and
         flagged, and the batch goes on.
         """
-        actions = np.asarray(actions, np.float64).reshape(self.num_envs, -1)
-        if actions.shape[1] != self.single_action_space.shape[0]:
-            raise ValueError(
-                f"actions have {actions.shape[1]} columns; '{self.control}' control takes {self.single_action_space.shape[0]}"
-            )
-        broken = ~np.isfinite(actions).all(axis=1)
+        actions, width = np.asarray(actions, np.float64).reshape(self.num_envs, -1), ACTIONS[self.control]
+        if actions.shape[1] != width:
+            raise ValueError(f"actions have {actions.shape[1]} columns; '{self.control}' control takes {width}")
+        broken = np.asarray(~np.isfinite(actions).all(axis=1))
         if broken.any():
             actions = np.where(broken[:, None], 0.0, actions)
         fresh = np.flatnonzero(self._pending)
         if self.control == "tool":
             tool_action(actions, self.facts, self.latches, self._qcmd, self.simulation.ctrl, *self._chain)
         else:
-            joint_action(actions, self.facts, self.latches, self._qcmd, self.simulation.ctrl, self.chain.low, self.chain.high)
+            limits = self.chain.low, self.chain.high
+            joint_action(actions, self.facts, self.latches, self._qcmd, self.simulation.ctrl, *limits)
         bad = self.simulation.step(SUBSTEPS)
         if bad is not None:  # facts keep the last good step's values for bad slots
             broken[bad] = True
@@ -219,19 +203,16 @@ class TabletopVectorEnv(VectorEnv):
             self.simulation.qpos[bad, :7] = HOME
             self.simulation.refresh(bad)
         kept = self.facts[broken] if broken.any() else None
-        extract(
-            self.simulation.qpos, self.simulation.qvel, self.simulation.sensor, self.latches, self.facts, self.lost
-        )
+        extract(self.simulation.qpos, self.simulation.qvel, self.simulation.sensor, self.latches, self.facts, self.lost)
         if kept is not None:
             self.facts[broken] = kept
-        self.elapsed += 1
-        self._judge()
+        self.clock.judge(self._seed, self.episodes, self.facts)
+        codes = self.clock.codes
         reward_terms(
-            self.facts, actions, self._codes.count, self._codes.codes, self._codes.place, self.distance, self.lost,
+            self.facts, actions, codes.count, codes.codes, codes.place, self.distance, self.lost,
             self.terms, self.costs,
         )  # fmt: skip
-        self._reached |= (self._held >= self.hold) & (self._stage == self._stages[self._goal_of] - 1) & ~broken
-        success = self._reached.copy()
+        success = self.clock.reached(~broken)
         terminated = self.lost & ~broken
         if self.terminate_on_success:
             terminated |= success
@@ -329,15 +310,13 @@ class TabletopVectorEnv(VectorEnv):
     def _restart(self, slots: np.ndarray, which: Sequence[int] | np.ndarray | None = None) -> None:
         """Draws and writes new starts for ``slots``."""
         self.episodes[slots] += 1
-        if which is not None:
-            self._goal_of[slots] = np.asarray(which)[slots] if len(which) == self.num_envs else which
-        elif len(self.goals) > 1:
-            self._goal_of[slots] = (slots + self.episodes[slots] * 7919 + self._seed) % len(self.goals)
-        else:
-            self._goal_of[slots] = 0
-        self._stage[slots] = 0
-        self._codes.assign(slots, self._source, self._first[self._goal_of[slots]])
-        count, codes, place = self._codes.count[slots], self._codes.codes[slots], self._codes.place[slots]
+        if which is None:
+            which = (slots + self.episodes[slots] * 7919 + self._seed % len(self.goals)) % len(self.goals)
+        elif len(which) == self.num_envs:
+            which = np.asarray(which)[slots]
+        self.clock.give(slots, which)
+        book = self.clock.codes
+        count, codes, place = book.count[slots], book.codes[slots], book.place[slots]
         starts = np.zeros((len(slots), START_COLUMNS))
         seen = np.zeros_like(count) if self.free_starts else count
         draw_starts(self._seed, slots, self.episodes[slots], seen, codes, place, len(COLUMNS), starts)
@@ -346,7 +325,7 @@ class TabletopVectorEnv(VectorEnv):
             draw_starts(self._seed + 1, slots, self.episodes[slots], count, codes, place, len(COLUMNS), spare)
         self._write(slots, starts)
         self._begin(slots)
-        self._codes.place[slots] = place
+        book.place[slots] = place
 
     def _write(self, slots: np.ndarray, starts: np.ndarray) -> None:
         """Puts simulations into drawn starts."""
@@ -380,29 +359,14 @@ class TabletopVectorEnv(VectorEnv):
         extract(s.qpos[slots], s.qvel[slots], s.sensor[slots], latches, facts, lost)
         self.latches[slots], self.facts[slots], self.lost[slots] = latches, facts, lost
 
-    def _judge(self) -> None:
-        """Distances of the current stages, hold counts, and moves on to the next stage where one is done."""
-        codes = self._codes
-        evaluate(self.facts, codes.count, codes.codes, codes.place, self.distance)
-        holds = self.distance.min(axis=1) > 0
-        self._held = np.where(holds, self._held + 1, 0)
-        if self._source.count.shape[0] > len(self.goals):  # some goal has several stages
-            on = np.flatnonzero((self._held >= self.hold) & (self._stage < self._stages[self._goal_of] - 1))
-            if on.size:
-                self._stage[on] += 1
-                self._held[on] = 0
-                self._load(on)
-                evaluate(self.facts, codes.count, codes.codes, codes.place, self.distance)
-
     def _featurise(self) -> None:
-        codes = self._codes
+        codes = self.clock.codes
         goal_targets(self.facts, codes.count, codes.codes, codes.place, self.targets, self.mask, self.role)
         features(self.facts, self.targets, self.mask, self.role, self._features)
 
     def _look(self) -> None:
         """Distances and features after starts or goals changed, without moving any clock."""
-        codes = self._codes
-        evaluate(self.facts, codes.count, codes.codes, codes.place, self.distance)
+        self.clock.look(self.facts)
         self._featurise()
 
     def _info(self, success: np.ndarray | None = None, bad_physics: np.ndarray | None = None) -> dict[str, Any]:
@@ -414,41 +378,3 @@ class TabletopVectorEnv(VectorEnv):
             "reward_terms": self.terms.copy(),
             "costs": self.costs.copy(),
         }
-
-
-class TabletopEnv(gym.Env):
-    """The single environment: `TabletopVectorEnv` at n = 1, with the same arguments."""
-
-    metadata = {"render_modes": ["rgb_array"], "render_fps": CONTROL_HZ}
-
-    def __init__(self, render_mode: str | None = None, **kwargs: Any):
-        self.vector = TabletopVectorEnv(1, autoreset_mode=AutoresetMode.DISABLED, render_mode=render_mode, **kwargs)
-        self.render_mode = render_mode
-        self.observation_space = self.vector.single_observation_space
-        self.action_space = self.vector.single_action_space
-        if self.vector.observation_kind == "dict":  # a goal environment, as hindsight replay expects it
-            self.compute_reward = self.vector.compute_reward
-
-    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None):
-        """Starts an episode; observation and info."""
-        super().reset(seed=seed)
-        observation, info = self.vector.reset(seed=seed, options=options)
-        return self._one(observation), self._one(info)
-
-    def step(self, action: np.ndarray):
-        """One control step; the usual five."""
-        observation, reward, terminated, truncated, info = self.vector.step(np.asarray(action)[None])
-        return self._one(observation), float(reward[0]), bool(terminated[0]), bool(truncated[0]), self._one(info)
-
-    def render(self):
-        return self.vector.render()[0]
-
-    def close(self) -> None:
-        self.vector.close()
-
-    @staticmethod
-    def _one(value: Any) -> Any:
-        if isinstance(value, dict):
-            return {key: TabletopEnv._one(item) for key, item in value.items()}
-        first = value[0]
-        return first.item() if isinstance(first, np.generic) else first

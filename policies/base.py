@@ -76,9 +76,7 @@ class Policy(ABC):
     def load_arrays(self, arrays: Arrays) -> None:
         """Take over what `arrays` gave; CheckpointError where it does not fit."""
         if arrays:
-            raise CheckpointError(
-                f"A {self.registry_key!r} policy has no weights, but found {sorted(arrays)[0]!r}."
-            )
+            raise CheckpointError(f"A {self.registry_key!r} policy has no weights, but found {sorted(arrays)[0]!r}.")
 
     @abstractmethod
     def seed(self, seed: int) -> None:
@@ -140,9 +138,7 @@ def _load(directory: str | Path, expected: type[P]) -> P:
     header = read_header(directory)
     if header.type not in policies.REGISTRY:
         valid = ", ".join(sorted(policies.REGISTRY))
-        raise CheckpointError(
-            f"{directory} holds a policy of unknown type {header.type!r}; valid types: {valid}."
-        )
+        raise CheckpointError(f"{directory} holds a policy of unknown type {header.type!r}; valid types: {valid}.")
     found = policies.policy_class(header.type)
     if not issubclass(found, expected):
         wanted = getattr(expected, "registry_key", expected.__name__)
@@ -163,9 +159,7 @@ def config_from_dict(kind: type[C], values: Mapping[str, Any]) -> C:
     known = [field.name for field in dataclasses.fields(kind)]  # type: ignore[arg-type]
     for name in values:
         if name not in known:
-            raise ValueError(
-                f"Unknown entry {name!r} for {kind.__name__}; valid entries: {', '.join(known)}."
-            )
+            raise ValueError(f"Unknown entry {name!r} for {kind.__name__}; valid entries: {', '.join(known)}.")
     return kind(**{name: tuple(v) if isinstance(v, list) else v for name, v in values.items()})
 
 

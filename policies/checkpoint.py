@@ -116,9 +116,7 @@ def load_module(module: torch.nn.Module, arrays: Arrays) -> None:
     own = module.state_dict()
     if own.keys() != arrays.keys():
         difference = sorted(own.keys() ^ arrays.keys())
-        raise CheckpointError(
-            f"The stored weights do not fit this policy: {difference[0]!r} is in only one of them."
-        )
+        raise CheckpointError(f"The stored weights do not fit this policy: {difference[0]!r} is in only one of them.")
     with torch.no_grad():
         for name, tensor in own.items():
             if tuple(tensor.shape) != arrays[name].shape:
@@ -187,9 +185,7 @@ def _read_verified(directory: Path, name: str, header: Header) -> bytes:
     except FileNotFoundError:
         raise CheckpointError(f"{name} is missing from the checkpoint {directory}.") from None
     if hashlib.sha256(data).hexdigest() != header.sha256[name]:
-        raise CheckpointError(
-            f"{name} in {directory} is truncated or corrupt: its sha256 differs from {CONFIG}'s."
-        )
+        raise CheckpointError(f"{name} in {directory} is truncated or corrupt: its sha256 differs from {CONFIG}'s.")
     return data
 
 

@@ -66,9 +66,7 @@ class FlowBCConfig:
         if self.feature_size < 1 or self.action_size < 2 or self.chunk < 1:
             raise ValueError("feature_size and chunk must be at least 1, action_size at least 2.")
         if not 1 <= self.execute <= self.chunk:
-            raise ValueError(
-                f"execute must lie in 1..{self.chunk}, the length of a chunk; found {self.execute}."
-            )
+            raise ValueError(f"execute must lie in 1..{self.chunk}, the length of a chunk; found {self.execute}.")
         if self.sampling_steps < 1 or self.gradient_steps < 1:
             raise ValueError("sampling_steps and gradient_steps must be at least 1.")
 

@@ -21,9 +21,7 @@ from policies.networks import EnsembleMLP
 class Critics(EnsembleMLP):
     """K value functions as one batched ensemble: float32[b, D] -> float32[b, K], each in its own unit."""
 
-    def __init__(
-        self, heads: int, inputs: int, hidden: Sequence[int], generator: torch.Generator | None = None
-    ):
+    def __init__(self, heads: int, inputs: int, hidden: Sequence[int], generator: torch.Generator | None = None):
         super().__init__(heads, (inputs, *hidden, 1), "elu", 1.0, generator)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:

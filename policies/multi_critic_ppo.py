@@ -69,6 +69,7 @@ class MultiCriticPPOConfig:
     critic_hidden: tuple[int, ...] = (256, 256)
     initial_std: float = 0.6
     minimum_std: float = 0.12
+    gripper_limit: float = 0.0  # bound of the last component's mean; 0: none
     gripper_std: float = 0.0  # floor of the last component's standard deviation; 0: as the others
     maximum_std: float = 1.35
     learning_rate: float = 1e-3
@@ -98,11 +99,25 @@ class MultiCriticPPOConfig:
         if not all(0 <= discount < 1 for discount in self.discounts):
             raise ValueError(f"discounts must lie in [0, 1); found {self.discounts}.")
         if not 0 < self.minimum_std <= self.initial_std <= self.maximum_std:
-            raise ValueError(
-                "Standard deviations must satisfy 0 < minimum_std <= initial_std <= maximum_std."
-            )
+            raise ValueError("Standard deviations must satisfy 0 < minimum_std <= initial_std <= maximum_std.")
         if self.epochs < 1 or self.minibatch < 1:
             raise ValueError("epochs and minibatch must be at least 1.")
+
+
+class _Actor(MLP):
+    """The mean of each action component; the last one, the gripper's, is kept within +-`limit` (0: free).
+
+    A gripper whose mean sits far beyond its range is never seen to let go: noise of any sensible size cannot change its
+    sign. Squashed below the range, holding stays firm and letting go stays within what is tried.
+    """
+
+    limit = 0.0
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        mean = super().forward(x)
+        if self.limit <= 0.0:
+            return mean
+        return torch.cat([mean[..., :-1], self.limit * torch.tanh(mean[..., -1:] / self.limit)], dim=-1)
 
 
 class _Networks(nn.Module):
@@ -113,7 +128,8 @@ class _Networks(nn.Module):
         inputs, outputs = config.observation_size, config.action_size
         discounts = config.discounts if config.critic == "multi" else config.discounts[:1]
         self.norm = ObservationNorm(inputs, config.observation_limit)
-        self.actor = MLP((inputs, *config.hidden, outputs), "elu", 0.01, generator)
+        self.actor = _Actor((inputs, *config.hidden, outputs), "elu", 0.01, generator)
+        self.actor.limit = config.gripper_limit
         self.log_std = nn.Parameter(torch.full((outputs,), math.log(config.initial_std)))
         self.critics = Critics(len(discounts), inputs, config.critic_hidden, generator)
         self.scale = ReturnScale(discounts)
@@ -244,9 +260,7 @@ class MultiCriticPPO(LearnablePolicy):
         return metrics
 
     @torch.no_grad()
-    def _evaluate(
-        self, rollout: Rollout
-    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, dict[str, float]]:
+    def _evaluate(self, rollout: Rollout) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, dict[str, float]]:
         """(inputs [T n, D], advantages [T n], scaled value targets [T n, K], metrics a critic)."""
         net, config = self.networks, self.config
         weights = torch.tensor(config.weights)
@@ -347,10 +361,10 @@ class MultiCriticPPO(LearnablePolicy):
         net = self.networks
         inputs = torch.from_numpy(as_batch(observations, self.observation_size))
         targets = torch.from_numpy(as_batch(actions, self.action_size)).clamp(-1.0, 1.0)
+        if self.config.gripper_limit > 0.0:  # within reach of the squashed mean
+            targets[:, -1].clamp_(-0.85 * self.config.gripper_limit, 0.85 * self.config.gripper_limit)
         if len(inputs) != len(targets) or len(inputs) == 0:
-            raise ValueError(
-                f"Expected as many observations as actions; found {len(inputs)}, {len(targets)}."
-            )
+            raise ValueError(f"Expected as many observations as actions; found {len(inputs)}, {len(targets)}.")
         net.norm.reset()
         net.norm.update(inputs)
         with torch.no_grad():

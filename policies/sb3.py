@@ -67,9 +67,7 @@ class SB3Policy(Policy):
             raise ValueError(f"policy_kwargs must be plain values to be saved; found {arguments}.") from None
         observations, actions = model.observation_space.shape, model.action_space.shape
         if observations is None or actions is None or len(observations) != 1 or len(actions) != 1:
-            raise ValueError(
-                f"Flat boxes are expected; found {model.observation_space} and {model.action_space}."
-            )
+            raise ValueError(f"Flat boxes are expected; found {model.observation_space} and {model.action_space}.")
         policy = cls(name, observations[0], actions[0], arguments)
         load_module(policy.policy, module_arrays(model.policy))
         return policy
@@ -119,9 +117,7 @@ class SB3VecEnv(VecEnv):
     def __init__(self, env: VectorEnv) -> None:
         mode = env.metadata.get("autoreset_mode")
         if mode not in (AutoresetMode.SAME_STEP, AutoresetMode.SAME_STEP.value):
-            raise ValueError(
-                f"The environment's autoreset mode is {mode}; SB3VecEnv needs AutoresetMode.SAME_STEP."
-            )
+            raise ValueError(f"The environment's autoreset mode is {mode}; SB3VecEnv needs AutoresetMode.SAME_STEP.")
         self.env = env
         self._actions: np.ndarray | None = None
         super().__init__(env.num_envs, env.single_observation_space, env.single_action_space)

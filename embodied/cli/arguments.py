@@ -66,9 +66,7 @@ class Command:
         """UsageError where there are plain words and the command takes none."""
         if arguments.words:
             word = arguments.words[0]
-            raise UsageError(
-                f"embodied {self.name} takes no word {word!r}, only key=value (--help lists the keys)"
-            )
+            raise UsageError(f"embodied {self.name} takes no word {word!r}, only key=value (--help lists the keys)")
 
     def one_of(self, word: str, valid: list[str] | tuple[str, ...], what: str) -> str:
         """``word`` if it is valid, else a UsageError that names the valid ones."""
@@ -93,10 +91,7 @@ class Command:
         return "\n".join(lines)
 
     def _keys(self, groups: dict[str, list[str]]) -> list[str]:
-        rows = [
-            (f"{group}=default", f"values to start from: {', '.join(names)}")
-            for group, names in groups.items()
-        ]
+        rows = [(f"{group}=default", f"values to start from: {', '.join(names)}") for group, names in groups.items()]
         for key, (item, default) in schemas.leaves(self.schema).items():
             admitted = item.metadata["choices"]
             meaning = item.metadata["meaning"] + (f" ({' | '.join(admitted)})" if admitted else "")

@@ -16,9 +16,7 @@ def run(arguments: Arguments) -> int:
 
     instruction = " ".join(arguments.words).strip()
     if not instruction:
-        raise UsageError(
-            'what should the robot do? embodied ask "put the red block in the drawer and close it"'
-        )
+        raise UsageError('what should the robot do? embodied ask "put the red block in the drawer and close it"')
     config = compose(AskConfig, arguments.overrides)
     run_dir = runs.find(config.run)
     from embodied.asking import ask

@@ -33,9 +33,7 @@ def run(arguments: Arguments) -> int:
         print(json.dumps(rows, indent=1) if "json" in arguments.flags else as_text(rows))
         return 0
     if len(words) != 2:
-        raise UsageError(
-            f"which claim? embodied claims run ID, with one of: {', '.join(sorted(claims.REGISTRY))}"
-        )
+        raise UsageError(f"which claim? embodied claims run ID, with one of: {', '.join(sorted(claims.REGISTRY))}")
     COMMAND.one_of(words[1], sorted(claims.REGISTRY), "claim")
     context = claims.Context(
         quick="quick" in arguments.flags,
@@ -46,11 +44,7 @@ def run(arguments: Arguments) -> int:
         seeds=config.seeds,
     )
     record = claims.measure(words[1], context)
-    print(
-        json.dumps(asdict(record), indent=1)
-        if "json" in arguments.flags
-        else verdict(claims.get(words[1]), record)
-    )
+    print(json.dumps(asdict(record), indent=1) if "json" in arguments.flags else verdict(claims.get(words[1]), record))
     return 0 if record.met else 1
 
 

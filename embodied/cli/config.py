@@ -76,10 +76,7 @@ def load(schema: type[C], path: Path) -> C:
 def difference(old: Any, new: Any) -> dict[str, tuple[Any, Any]]:
     """Dotted keys whose values differ -> (old, new), for two configurations of the same schema."""
     before, after = OmegaConf.structured(old), OmegaConf.structured(new)
-    pairs = (
-        (key, OmegaConf.select(before, key), OmegaConf.select(after, key))
-        for key in schemas.leaves(type(old))
-    )
+    pairs = ((key, OmegaConf.select(before, key), OmegaConf.select(after, key)) for key in schemas.leaves(type(old)))
     return {key: (was, now) for key, was, now in pairs if was != now}
 
 

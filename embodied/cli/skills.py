@@ -40,11 +40,7 @@ def list_skills(run_dir: Path, _: list[str], as_json: bool) -> int:
         goals = _goals(library)
         versions = len(library.skills())
     if as_json:
-        print(
-            json.dumps(
-                {"run": str(run_dir), "mastered": distinct, "goals": goals, "versions": versions}, indent=1
-            )
-        )
+        print(json.dumps({"run": str(run_dir), "mastered": distinct, "goals": goals, "versions": versions}, indent=1))
         return 0
     width = max((len(row["goal"]) for row in goals), default=0)
     for row in goals:

@@ -83,14 +83,11 @@ def widths_of(batch: Sequence[Episode]) -> dict[str, int]:
     return {name: getattr(batch[0], name).shape[1] for name in WIDE}
 
 
-def check_widths(
-    batch: Sequence[Episode], widths: dict[str, int], first: int, columns: Sequence[str]
-) -> None:
+def check_widths(batch: Sequence[Episode], widths: dict[str, int], first: int, columns: Sequence[str]) -> None:
     """StoreError where an episode has other widths than the store, or there are not as many column names."""
     if columns and len(columns) != widths["observations"]:
         raise StoreError(
-            f"{len(columns)} column names were given for {widths['observations']} observation columns; "
-            f"name all or none"
+            f"{len(columns)} column names were given for {widths['observations']} observation columns; name all or none"
         )
     for position, episode in enumerate(batch):
         for name, width in widths.items():
@@ -116,9 +113,7 @@ def read_layout(directory: Path, columns: Sequence[str]) -> tuple[dict[str, int]
         widths = {name: int(layout["widths"][name]) for name in WIDE}
         names, number = tuple(layout["columns"]), int(layout["format"])
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise StoreError(
-            f"{path} is missing or damaged ({error}); restore it from a copy of the store"
-        ) from error
+        raise StoreError(f"{path} is missing or damaged ({error}); restore it from a copy of the store") from error
     if number != FORMAT:
         raise StoreError(f"{path} is of format {number}; this version reads format {FORMAT}")
     if columns and names and tuple(columns) != names:

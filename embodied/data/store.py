@@ -91,9 +91,7 @@ class EpisodeStore:
     def _open_files(self) -> None:
         if self.readonly:
             if not self._path("index").is_file():
-                raise StoreError(
-                    f"there is no episode store at {self.directory}; `embodied run` collects into one"
-                )
+                raise StoreError(f"there is no episode store at {self.directory}; `embodied run` collects into one")
             return
         self.directory.mkdir(parents=True, exist_ok=True)
         for name in self._bytes:
@@ -104,8 +102,7 @@ class EpisodeStore:
                 fcntl.flock(self._files["index"], fcntl.LOCK_EX | fcntl.LOCK_NB)
             except OSError as error:
                 raise StoreError(
-                    f"another process is writing the episode store {self.directory}; stop it or open "
-                    "read-only"
+                    f"another process is writing the episode store {self.directory}; stop it or open read-only"
                 ) from error
 
     def _load(self, offsets: Mapping[str, int] | None) -> None:
@@ -154,12 +151,8 @@ class EpisodeStore:
     def _count(self, records: list[dict[str, Any]], index_bytes: int) -> None:
         """Take in records whose bytes are in the files."""
         rows, states = ([record[key] for record in records] for key in ("rows", "states"))
-        self._row_ends = np.append(
-            self._row_ends, self._length("observations") + np.cumsum(rows, dtype=np.int64)
-        )
-        self._state_ends = np.append(
-            self._state_ends, self._length("states") + np.cumsum(states, dtype=np.int64)
-        )
+        self._row_ends = np.append(self._row_ends, self._length("observations") + np.cumsum(rows, dtype=np.int64))
+        self._state_ends = np.append(self._state_ends, self._length("states") + np.cumsum(states, dtype=np.int64))
         self._records.extend(records)
         for name, (dtype, _, _) in EPISODE_ARRAYS.items():
             self._bytes[name] = self._length(name) * np.dtype(dtype).itemsize * self._widths.get(name, 1)
@@ -221,9 +214,7 @@ class EpisodeStore:
                 os.fsync(file.fileno())
             sync_directory(self.directory)
         except OSError as error:
-            raise StoreError(
-                f"{self.directory} could not be made durable: {error}; resume the run"
-            ) from error
+            raise StoreError(f"{self.directory} could not be made durable: {error}; resume the run") from error
         return self.offsets()
 
     def offsets(self) -> dict[str, int]:

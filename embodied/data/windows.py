@@ -66,18 +66,14 @@ class WindowSampler:
         if len(chosen) == 0:
             raise ValueError("there are no episodes to draw windows from; collect some first")
         if ends[-1] > len(observations):
-            raise ValueError(
-                f"the episodes end at row {ends[-1]}, but there are {len(observations)} observations"
-            )
+            raise ValueError(f"the episodes end at row {ends[-1]}, but there are {len(observations)} observations")
         if horizon < 1 or chunk < 1 or redraws < 0 or not 0 <= preference <= 1:
             raise ValueError(
                 f"horizon {horizon} and chunk {chunk} must be at least 1, redraws {redraws} at least 0 and "
                 f"preference {preference} between 0 and 1"
             )
         width = observations.shape[1]
-        if self.thresholds.shape != self.columns.shape or np.any(
-            (self.columns < 0) | (self.columns >= width)
-        ):
+        if self.thresholds.shape != self.columns.shape or np.any((self.columns < 0) | (self.columns >= width)):
             raise ValueError(
                 f"{len(self.columns)} columns need as many thresholds and must lie in 0 … {width - 1}; got "
                 f"columns {self.columns.tolist()} and thresholds {self.thresholds.tolist()}"

@@ -14,9 +14,7 @@ from envs.goals import Goal, Literal, all_ground_goals, impossible_reason, schem
 from envs.vocabulary import SWITCHED
 
 
-def reached_goals(
-    literals: Sequence[Literal], truth: np.ndarray, pairs: bool = False
-) -> list[tuple[Goal, int]]:
+def reached_goals(literals: Sequence[Literal], truth: np.ndarray, pairs: bool = False) -> list[tuple[Goal, int]]:
     """Goals false at the start and true at the end, with the step since which they hold; earliest first.
 
     Only goals of practised schemas count; with ``pairs``, also conjunctions of two of them that are possible

@@ -65,9 +65,7 @@ class GrammarModel:
             pool,
             allowed=None if allowed is None else lambda goal: goal in allowed,
         )
-        steps = tuple(
-            roles.PlanStep(skill=s.schema, goal=s.goal, probability=s.probability) for s in found.steps
-        )
+        steps = tuple(roles.PlanStep(skill=s.schema, goal=s.goal, probability=s.probability) for s in found.steps)
         return roles.PlanReply(steps=steps, probability=found.probability, explanation=found.explanation)
 
 
@@ -97,19 +95,13 @@ def _judge(message: roles.JudgeRequest) -> roles.JudgeReply:
     except KeyError as error:
         known = ", ".join(message.literals)
         raise ValueError(f"no predicate was recorded for {error.args[0]}; recorded are {known}") from None
-    last = {
-        Literal.parse(x): bool(value) for x, value in zip(message.literals, message.truth[-1], strict=True)
-    }
+    last = {Literal.parse(x): bool(value) for x, value in zip(message.literals, message.truth[-1], strict=True)}
     facts = {literal.atom: value == literal.positive for literal, value in last.items()}
     if step is not None:
         reason = f"'{message.goal}' was reached at step {step}"
     else:
         missing = [str(literal) for literal in goal.final if not literal.holds(facts)]
-        lacking = (
-            f"{' and '.join(missing)} did not hold at the end"
-            if missing
-            else "its stages did not come in order"
-        )
+        lacking = f"{' and '.join(missing)} did not hold at the end" if missing else "its stages did not come in order"
         reason = f"'{message.goal}' was not reached: {lacking}"
     return roles.JudgeReply(success=step is not None, step=step, evidence="simulator", reason=f"{reason}.")
 

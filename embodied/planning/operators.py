@@ -165,9 +165,7 @@ class Operator:
             forbids=forbids,
             add=add,
             delete=delete,
-            risk={
-                _rename(f, tuple(names.items())): rate for f, rate in model.risk.items() if f not in flipped
-            },
+            risk={_rename(f, tuple(names.items())): rate for f, rate in model.risk.items() if f not in flipped},
             lessons=tuple(split(lesson.literals) for lesson in model.lessons),
             probability=rate,
             here=min(rate, (successes + SHRINKAGE * rate) / (successes + failures + SHRINKAGE)),
@@ -178,8 +176,7 @@ class Operator:
         literals = sorted(self.changes)
         index = {literal: i for i, literal in enumerate(literals)}
         rows = [
-            [blocks, sorted(index[fact] for fact in facts), *counts]
-            for (blocks, facts), counts in self.starts.items()
+            [blocks, sorted(index[fact] for fact in facts), *counts] for (blocks, facts), counts in self.starts.items()
         ]
         return {
             "schema": self.schema,
@@ -200,8 +197,7 @@ class Operator:
                 for blocks, facts, s, f in data["starts"]
             }
             changes = {
-                literal: [int(x) for x in counts]
-                for literal, counts in zip(literals, data["changes"], strict=True)
+                literal: [int(x) for x in counts] for literal, counts in zip(literals, data["changes"], strict=True)
             }
             forbidden = [Lesson(tuple(context), 0, 0, reason) for context, reason in data["forbidden"]]
             return cls(str(data["schema"]), starts, changes, int(data["trivial"]), forbidden)
@@ -257,20 +253,14 @@ class Operator:
 
     def _preference(self, facts: list[str]) -> list[Signed]:
         """Candidates for preconditions, natural ones first: positive, about the operator's own arguments."""
-        goal = {
-            fact for part in re.split(r"[&;]", self.schema) for fact in (_split(_untyped(part.strip()))[0],)
-        }
+        goal = {fact for part in re.split(r"[&;]", self.schema) for fact in (_split(_untyped(part.strip()))[0],)}
         own = set(re.findall(r"\?\w+|\bdrawer\b|\bcabinet\b|\blamp\b", self.schema))
         candidates = [(i, sign) for i, fact in enumerate(facts) if fact not in goal for sign in (True, False)]
-        return sorted(
-            candidates, key=lambda x: (not x[1], not own & set(re.findall(r"\??\w+", facts[x[0]])), x)
-        )
+        return sorted(candidates, key=lambda x: (not x[1], not own & set(re.findall(r"\??\w+", facts[x[0]])), x))
 
     def _check(self, goal: Goal) -> None:
         if schema_of(goal) != self.schema:
-            raise OperatorError(
-                f"'{goal}' is no goal of the schema '{self.schema}' but of '{schema_of(goal)}'"
-            )
+            raise OperatorError(f"'{goal}' is no goal of the schema '{self.schema}' but of '{schema_of(goal)}'")
 
     def _lifted(self, goal: Goal, facts: Mapping[str, bool]) -> frozenset[str]:
         self._check(goal)

@@ -117,11 +117,7 @@ def _search(
     start: int, stages: list[tuple[int, int]], first: list[_Action], actions: list[_Action], limit: int
 ) -> Plan:
     def advance(state: int, stage: int) -> int:
-        while (
-            stage < len(stages)
-            and state & stages[stage][0] == stages[stage][0]
-            and not state & stages[stage][1]
-        ):
+        while stage < len(stages) and state & stages[stage][0] == stages[stage][0] and not state & stages[stage][1]:
             stage += 1
         return stage
 
@@ -194,11 +190,7 @@ def _ground_all(
     for operator in operators:
         for instance in ground(operator.schema):
             used = {name for name in binding(instance).values() if name in PLACE_NAMES}
-            if (
-                used <= places
-                and impossible_reason(instance) is None
-                and (allowed is None or allowed(instance))
-            ):
+            if used <= places and impossible_reason(instance) is None and (allowed is None or allowed(instance)):
                 found.append(operator.ground(instance, dict.fromkeys(true, True)))
     atoms = set(true).union(*(o.add | o.delete | o.needs for o in found), (x.atom for x in goal.literals))
     return [_by_definition(operator, atoms) for operator in found]
@@ -209,9 +201,7 @@ def _by_definition(operator: GroundOperator, atoms: set[str]) -> GroundOperator:
     wanted = [literal for literal in operator.goal.final if literal.positive]
     certain = {str(fact) for literal in wanted for fact in (literal, *entailed(literal))}
     excluded = {a for a in atoms - certain if any(_excludes(str(literal), a) for literal in wanted)}
-    return replace(
-        operator, add=(operator.add - excluded) | certain, delete=(operator.delete | excluded) - certain
-    )
+    return replace(operator, add=(operator.add - excluded) | certain, delete=(operator.delete | excluded) - certain)
 
 
 def _relevant(goal: Goal, operators: list[GroundOperator]) -> tuple[dict[str, int], list[GroundOperator]]:
@@ -242,9 +232,7 @@ def _masks(literals: Iterable[tuple[str, bool]], bits: Mapping[str, int]) -> tup
 
 def _compile(operator: GroundOperator, bits: Mapping[str, int], probability: float) -> _Action:
     cost = STEP_COST - math.log(probability)
-    risks = tuple(
-        (bits[atom], -math.log(1.0 - rate)) for atom, rate in sorted(operator.risk.items()) if atom in bits
-    )
+    risks = tuple((bits[atom], -math.log(1.0 - rate)) for atom, rate in sorted(operator.risk.items()) if atom in bits)
     return _Action(
         step=Step(operator.schema, str(operator.goal), probability),
         needs=_masks(((a, True) for a in operator.needs), bits)[0],
@@ -253,8 +241,7 @@ def _compile(operator: GroundOperator, bits: Mapping[str, int], probability: flo
         delete=_masks(((a, True) for a in operator.delete), bits)[0],
         goal=_masks(((x.atom, x.positive) for x in operator.goal.final), bits),
         lessons=tuple(
-            _masks([*((a, True) for a in yes), *((a, False) for a in no)], bits)
-            for yes, no in operator.lessons
+            _masks([*((a, True) for a in yes), *((a, False) for a in no)], bits) for yes, no in operator.lessons
         ),
         risks=risks,
         cost=cost,

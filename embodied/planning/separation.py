@@ -67,9 +67,7 @@ def satisfied(starts: np.ndarray, literals: Sequence[Signed]) -> np.ndarray:
     return rows
 
 
-def _best(
-    starts: np.ndarray, successes: np.ndarray, failures: np.ndarray, order: Sequence[Signed]
-) -> Signed | None:
+def _best(starts: np.ndarray, successes: np.ndarray, failures: np.ndarray, order: Sequence[Signed]) -> Signed | None:
     if not len(order) or not len(starts):
         return None
     columns = [column for column, _ in order]
@@ -121,9 +119,7 @@ def failing_contexts(
     return found
 
 
-def _widest(
-    holds: np.ndarray, successes: np.ndarray, failures: np.ndarray, rate: float
-) -> tuple[int, int] | None:
+def _widest(holds: np.ndarray, successes: np.ndarray, failures: np.ndarray, rate: float) -> tuple[int, int] | None:
     hits = holds.T @ (successes[:, None] * holds)  # [i, j]: successes with both; the diagonal: with one
     trials = holds.T @ ((successes + failures)[:, None] * holds)
     lower, upper = wilson(hits, trials, CONFIDENCE)

@@ -49,9 +49,7 @@ class ArtifactStore:
                     write_durably(stage / name, (source / name).read_bytes())
                 sync_directory(stage)
                 if content_hash(stage) != artifact:
-                    raise LibraryError(
-                        f"{source} changed while it was copied; save the policy again, then add it"
-                    )
+                    raise LibraryError(f"{source} changed while it was copied; save the policy again, then add it")
                 place.parent.mkdir(exist_ok=True)
                 if place.exists():
                     place.rename(self.root / f".old-{uuid.uuid4().hex}")
@@ -73,8 +71,7 @@ class ArtifactStore:
             found = content_hash(place)
         except (CheckpointError, OSError) as error:
             raise LibraryError(
-                f"the artifact at {place} is damaged: {error} Restore it from a copy or a pack, or learn "
-                "the skill anew"
+                f"the artifact at {place} is damaged: {error} Restore it from a copy or a pack, or learn the skill anew"
             ) from error
         if found != artifact:
             raise LibraryError(

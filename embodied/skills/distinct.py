@@ -45,9 +45,7 @@ def distinct_goals(
     clash = np.argwhere(above & fixed[:, None] & fixed[None, :])
     if len(clash):
         a, b = (chosen[k] for k in clash[0])
-        raise ValueError(
-            f"'{a}' and '{b}' are both required, but the first implies the second; require one of them"
-        )
+        raise ValueError(f"'{a}' and '{b}' are both required, but the first implies the second; require one of them")
     free = np.flatnonzero(~fixed & ~(above | above.T)[:, fixed].any(axis=1))
     kept = {*np.flatnonzero(fixed).tolist(), *free[_largest_antichain(above[np.ix_(free, free)])].tolist()}
     return sorted((chosen[k] for k in kept), key=counted.index)
@@ -73,9 +71,7 @@ def _largest_antichain(above: np.ndarray) -> np.ndarray:
     n = len(above)
     if n == 0:
         return np.zeros(0, np.int64)
-    partner = maximum_bipartite_matching(
-        csr_array(above), perm_type="row"
-    )  # of each right vertex: its left one
+    partner = maximum_bipartite_matching(csr_array(above), perm_type="row")  # of each right vertex: its left one
     left, right = np.ones(n, bool), np.zeros(n, bool)
     left[partner[partner >= 0]] = False  # reached by alternating paths from the unmatched left vertices
     frontier = np.flatnonzero(left)

@@ -84,9 +84,7 @@ def seed_for(run_seed: int, purpose: str, round: int, attempt: int, goal: str) -
         raise GateError(f"unknown purpose '{purpose}' of a set; the purposes are {', '.join(PURPOSES)}")
     words = np.frombuffer(hashlib.sha256(goal.encode()).digest(), "<u4")
     key = (PURPOSES.index(purpose), round, attempt, *words.tolist())
-    return int(
-        np.random.SeedSequence(run_seed, spawn_key=key).generate_state(1, np.uint64)[0] >> np.uint64(16)
-    )
+    return int(np.random.SeedSequence(run_seed, spawn_key=key).generate_state(1, np.uint64)[0] >> np.uint64(16))
 
 
 class Gate:
@@ -133,16 +131,12 @@ class Gate:
         if not self.proved(gate):
             return decision(False, f"rejected at the gate: {self._describe(gate)}")
         for text in dict.fromkeys(earlier_goals):
-            if text != goal and self.disproved(
-                report := measure("regression", winner, config.regression, text)
-            ):
+            if text != goal and self.disproved(report := measure("regression", winner, config.regression, text)):
                 return decision(False, f"rejected for forgetting '{text}': {self._describe(report)}")
         confirm = measure("confirm", winner, config.confirm)
         if not self.proved(confirm):
             return decision(False, f"rejected at the confirmation: {self._describe(confirm)}")
-        return decision(
-            True, f"admitted: gate {self._describe(gate)}; confirmation {self._describe(confirm)}"
-        )
+        return decision(True, f"admitted: gate {self._describe(gate)}; confirmation {self._describe(confirm)}")
 
     def recheck(self, candidate: Any, goal: str, *, round: int, attempt: int = 0) -> Measured:
         """A regression set for a skill admitted earlier: once recorded, it retires what it disproves."""
@@ -160,16 +154,12 @@ class Gate:
         """Whether a set's upper bound lies below the threshold."""
         return bool(wilson(report.successes, report.n)[1] < self.config.threshold)
 
-    def _measure(
-        self, candidate: Any, goal: str, purpose: str, n: int, round: int, attempt: int
-    ) -> EvalReport:
+    def _measure(self, candidate: Any, goal: str, purpose: str, n: int, round: int, attempt: int) -> EvalReport:
         seed = seed_for(self.run_seed, purpose, round, attempt, goal)
         report = self.evaluate(candidate, goal, n, seed)
         asked, given = (goal, n, seed, "simulator"), (report.goal, report.n, report.seed, report.kind)
         if asked != given:
-            raise GateError(
-                f"the evaluation of '{goal}' must be (goal, n, seed, kind) = {asked}, but it was {given}"
-            )
+            raise GateError(f"the evaluation of '{goal}' must be (goal, n, seed, kind) = {asked}, but it was {given}")
         return report
 
     def _describe(self, report: EvalReport) -> str:

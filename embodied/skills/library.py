@@ -44,9 +44,7 @@ class SkillLibrary:
         self.threshold = float(self._query("SELECT threshold FROM settings")[0][0])
 
     @classmethod
-    def open(
-        cls, path: str | Path, *, readonly: bool = False, threshold: float | None = None
-    ) -> SkillLibrary:
+    def open(cls, path: str | Path, *, readonly: bool = False, threshold: float | None = None) -> SkillLibrary:
         """Open or create a library file. `threshold` (0.8 unless given) is fixed when the file is made."""
         path = Path(path)
         return cls(path, connect(path, readonly, threshold))
@@ -72,18 +70,13 @@ class SkillLibrary:
         """The skill of a version hash; LibraryError where unknown or altered."""
         rows = self._query(f"SELECT {SKILL_COLUMNS} FROM skills WHERE version = ?", [version])
         if not rows:
-            raise LibraryError(
-                f"the library {self.path} has no skill {version[:12]}; `embodied skills` lists them"
-            )
+            raise LibraryError(f"the library {self.path} has no skill {version[:12]}; `embodied skills` lists them")
         return self._skill(version, rows[0])
 
     def skills(self, schema: str | None = None) -> list[Skill]:
         """All versions (of a schema), oldest round first."""
         sql = f"SELECT version, {SKILL_COLUMNS} FROM skills WHERE ?1 IS NULL OR schema = ?1"
-        return [
-            self._skill(row[0], row[1:])
-            for row in self._query(f"{sql} ORDER BY created_round, version", [schema])
-        ]
+        return [self._skill(row[0], row[1:]) for row in self._query(f"{sql} ORDER BY created_round, version", [schema])]
 
     def _skill(self, version: str, row: tuple[Any, ...]) -> Skill:
         schema, artifact, conditioning, signature, parent, provenance, created = row
@@ -107,9 +100,7 @@ class SkillLibrary:
         try:
             return json.loads(text)
         except ValueError as error:
-            raise LibraryError(
-                f"the library {self.path} is damaged ({error}); restore it from a copy"
-            ) from error
+            raise LibraryError(f"the library {self.path} is damaged ({error}); restore it from a copy") from error
 
     def artifact(self, skill: Skill | str) -> Path:
         """The verified policy directory of a skill or of an artifact hash, for ``policies.load_policy``."""
@@ -119,10 +110,7 @@ class SkillLibrary:
         """Measured sets in the order they were recorded, of a version and a goal where given."""
         rows = self._about("evidence", EVIDENCE_COLUMNS, "id", version, goal)
         names = EVIDENCE_COLUMNS.split(", ")
-        return [
-            Evidence(**{**dict(zip(names, row, strict=True)), "versions": self._json(row[-1])})
-            for row in rows
-        ]
+        return [Evidence(**{**dict(zip(names, row, strict=True)), "versions": self._json(row[-1])}) for row in rows]
 
     def status(self, *, version: str | None = None, goal: str | None = None) -> list[Status]:
         """What the simulator's evidence from here makes of every goal and version it is about, by goal."""
@@ -167,13 +155,9 @@ class SkillLibrary:
         Provenance and versions of software do not count, so two runs of one seed agree.
         """
         skills = "SELECT 'skill', version, created_round FROM skills"
-        evidence = (
-            "SELECT 'evidence', goal, version, kind, purpose, origin, seed, n, successes, round FROM evidence"
-        )
+        evidence = "SELECT 'evidence', goal, version, kind, purpose, origin, seed, n, successes, round FROM evidence"
         operators = "SELECT 'operator', schema, literal, role, trials, hits FROM operators"
-        lines = sorted(
-            canonical_json(row) for sql in (skills, evidence, operators) for row in self._query(sql)
-        )
+        lines = sorted(canonical_json(row) for sql in (skills, evidence, operators) for row in self._query(sql))
         return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
     def verify(self) -> None:
@@ -200,9 +184,7 @@ class SkillLibrary:
             tx = Round(self, index)
             yield tx
             if tx.sealed is None:
-                raise LibraryError(
-                    f"round {index} was not sealed; call seal(…) with the offsets before it ends"
-                )
+                raise LibraryError(f"round {index} was not sealed; call seal(…) with the offsets before it ends")
             values = (
                 index,
                 tx.sealed.ledger_offset,

@@ -153,9 +153,7 @@ def import_pack(
         raise PackError(f"the pack {path} has a bad manifest ({place}: {first['msg']})") from error
     _check_files(manifest, files, path)
     with tempfile.TemporaryDirectory() as folder:
-        directories = {
-            s.artifact: _unpack(s.artifact, files, Path(folder), path, policy_types) for s in skills
-        }
+        directories = {s.artifact: _unpack(s.artifact, files, Path(folder), path, policy_types) for s in skills}
         for directory in directories.values():
             tx.library.artifacts.put(directory)
     stored = [tx.insert(skill) for skill in skills]
@@ -171,17 +169,9 @@ def _read(archive: zipfile.ZipFile, path: Path, max_bytes: int) -> dict[str, byt
     for entry in archive.infolist():
         total += entry.file_size
         if not _NAME.fullmatch(entry.filename) or entry.filename in files:
-            raise PackError(
-                f"the pack {path} has an entry {entry.filename!r} that does not belong into a pack"
-            )
-        if (
-            entry.flag_bits & 1
-            or stat.S_ISLNK(entry.external_attr >> 16)
-            or entry.compress_type not in (0, 8)
-        ):
-            raise PackError(
-                f"the pack {path} has {entry.filename!r} encrypted, as a link or oddly compressed"
-            )
+            raise PackError(f"the pack {path} has an entry {entry.filename!r} that does not belong into a pack")
+        if entry.flag_bits & 1 or stat.S_ISLNK(entry.external_attr >> 16) or entry.compress_type not in (0, 8):
+            raise PackError(f"the pack {path} has {entry.filename!r} encrypted, as a link or oddly compressed")
         if total > max_bytes or (entry.filename == MANIFEST and entry.file_size > MAX_MANIFEST):
             raise PackError(f"the pack {path} unpacks to more than {max_bytes} bytes and was not read")
         files[entry.filename] = archive.read(entry)
@@ -194,18 +184,14 @@ def _skills(manifest: _Manifest, path: Path, digest: str) -> list[Skill]:
     skills = []
     for entry in manifest.skills:
         provenance = {**entry.provenance, "pack": digest}
-        skill = Skill(
-            entry.schema_, entry.artifact, entry.conditioning, entry.signature, entry.parent, provenance
-        )
+        skill = Skill(entry.schema_, entry.artifact, entry.conditioning, entry.signature, entry.parent, provenance)
         try:
             canonical_json(provenance)
             version = skill.version
         except ValueError as error:
             raise PackError(f"the pack {path} has a skill that cannot be stored: {error}") from error
         if version != entry.version:
-            raise PackError(
-                f"the pack {path} has a skill whose content does not have its hash {entry.version[:12]}"
-            )
+            raise PackError(f"the pack {path} has a skill whose content does not have its hash {entry.version[:12]}")
         skills.append(skill)
     if not skills:
         raise PackError(f"the pack {path} holds no skill")
@@ -221,14 +207,8 @@ def _evidence(manifest: _Manifest, path: Path) -> list[Evidence]:
         except GoalError as error:
             raise PackError(f"the pack {path} has evidence on an unknown goal: {error}") from error
         if e.version not in known or e.successes > e.n or canonical != e.goal:
-            raise PackError(
-                f"the pack {path} has evidence on '{e.goal}' that cannot be: {e.successes} of {e.n}"
-            )
-        rows.append(
-            Evidence(
-                e.goal, e.version, e.kind, e.purpose, e.seed, e.n, e.successes, -1, "foreign", e.versions
-            )
-        )
+            raise PackError(f"the pack {path} has evidence on '{e.goal}' that cannot be: {e.successes} of {e.n}")
+        rows.append(Evidence(e.goal, e.version, e.kind, e.purpose, e.seed, e.n, e.successes, -1, "foreign", e.versions))
     return rows
 
 
@@ -238,18 +218,11 @@ def _check_files(manifest: _Manifest, files: dict[str, bytes], path: Path) -> No
         odd = sorted(wanted ^ set(files) | wanted ^ set(manifest.files))[0]
         raise PackError(f"the pack {path} and its manifest disagree about {odd!r}; ask for it again")
     for name, data in files.items():
-        if (
-            hashlib.sha256(data).hexdigest() != manifest.files[name].sha256
-            or len(data) != manifest.files[name].size
-        ):
-            raise PackError(
-                f"the pack {path} has {name} with another content than its hash says; ask for it again"
-            )
+        if hashlib.sha256(data).hexdigest() != manifest.files[name].sha256 or len(data) != manifest.files[name].size:
+            raise PackError(f"the pack {path} has {name} with another content than its hash says; ask for it again")
 
 
-def _unpack(
-    artifact: str, files: dict[str, bytes], folder: Path, path: Path, policy_types: Collection[str]
-) -> Path:
+def _unpack(artifact: str, files: dict[str, bytes], folder: Path, path: Path, policy_types: Collection[str]) -> Path:
     """Write one artifact to a temporary folder and check that it is what its name says."""
     directory = folder / artifact
     directory.mkdir(exist_ok=True)

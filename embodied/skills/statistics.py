@@ -76,9 +76,7 @@ def bootstrap_interval(
     """
     table = np.asarray(values, np.float64)
     if table.ndim not in (1, 2) or table.size == 0 or not np.isfinite(table).all():
-        raise ValueError(
-            f"the bootstrap needs finite values of shape [runs] or [runs, tasks], not {table.shape}"
-        )
+        raise ValueError(f"the bootstrap needs finite values of shape [runs] or [runs, tasks], not {table.shape}")
     table = table.reshape(table.shape[0], -1)
     runs, tasks = table.shape
     rows = np.random.default_rng(seed).integers(runs, size=(resamples, runs, tasks))

@@ -29,8 +29,7 @@ def _choice(column: str, values: tuple[str, ...]) -> str:
 
 def _immutable(table: str, same: str) -> str:
     return "".join(
-        f"CREATE TRIGGER {table}_{word} BEFORE {event} BEGIN SELECT RAISE(ABORT, '{table} are immutable'); "
-        "END;\n"
+        f"CREATE TRIGGER {table}_{word} BEFORE {event} BEGIN SELECT RAISE(ABORT, '{table} are immutable'); END;\n"
         for word, event in {
             "update": f"UPDATE ON {table}",
             "delete": f"DELETE ON {table}",
@@ -50,9 +49,7 @@ CREATE TABLE skills (
 ) STRICT, WITHOUT ROWID;
 CREATE TABLE evidence (
   id INTEGER PRIMARY KEY AUTOINCREMENT, goal TEXT NOT NULL, version TEXT NOT NULL REFERENCES skills (version),
-  {_choice("kind", EVIDENCE_KINDS)}, {_choice("purpose", PURPOSES)}, {
-    _choice("origin", ("local", "foreign"))
-},
+  {_choice("kind", EVIDENCE_KINDS)}, {_choice("purpose", PURPOSES)}, {_choice("origin", ("local", "foreign"))},
   seed INTEGER NOT NULL, n INTEGER NOT NULL CHECK (n > 0),
   successes INTEGER NOT NULL CHECK (successes BETWEEN 0 AND n),
   round INTEGER NOT NULL, versions TEXT NOT NULL,
@@ -106,9 +103,7 @@ def translated(path: Path) -> Iterator[None]:
     try:
         yield
     except sqlite3.IntegrityError as error:
-        raise LibraryError(
-            f"the library {path} refuses this: {error}; record something new instead"
-        ) from error
+        raise LibraryError(f"the library {path} refuses this: {error}; record something new instead") from error
     except sqlite3.OperationalError as error:
         if "locked" in str(error) or "busy" in str(error):
             advice = "another process is writing it, wait for that one to end"
@@ -133,9 +128,7 @@ def connect(path: Path, readonly: bool, threshold: float | None) -> sqlite3.Conn
     if readonly and not path.is_file():
         raise LibraryError(f"there is no library at {path}; `embodied run` makes one")
     if path.is_file() and path.stat().st_size == 0 and any((path.parent / "artifacts").glob("??/*")):
-        raise LibraryError(
-            f"the library {path} is empty although it has artifacts: it was cut short; {_RESCUE}"
-        )
+        raise LibraryError(f"the library {path} is empty although it has artifacts: it was cut short; {_RESCUE}")
     connection = None
     try:
         with translated(path):
@@ -198,6 +191,5 @@ def _check(connection: sqlite3.Connection, path: Path, threshold: float | None) 
     stored = connection.execute("SELECT threshold FROM settings").fetchone()[0]
     if threshold is not None and threshold != stored:
         raise LibraryError(
-            f"the library {path} admits at {stored}, not at {threshold}; keep that threshold or start a new "
-            "run"
+            f"the library {path} admits at {stored}, not at {threshold}; keep that threshold or start a new run"
         )

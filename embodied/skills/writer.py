@@ -71,16 +71,12 @@ class Writer:
         """
         self.library.skill(item.version)
         if item.purpose not in PURPOSES:
-            raise LibraryError(
-                f"unknown purpose '{item.purpose}' of evidence; the purposes are {', '.join(PURPOSES)}"
-            )
+            raise LibraryError(f"unknown purpose '{item.purpose}' of evidence; the purposes are {', '.join(PURPOSES)}")
         item = replace(item, round=self.index)
         same = "goal = ? AND version = ? AND seed = ? AND kind = ? AND origin = ?"
         key = [item.goal, item.version, item.seed, item.kind, item.origin]
         if not self.library._query(f"SELECT 1 FROM evidence WHERE {same}", key):
-            self._insert(
-                "evidence", EVIDENCE_COLUMNS, [getattr(item, n) for n in EVIDENCE_COLUMNS.split(", ")]
-            )
+            self._insert("evidence", EVIDENCE_COLUMNS, [getattr(item, n) for n in EVIDENCE_COLUMNS.split(", ")])
         elif item.origin == "local":
             raise LibraryError(
                 f"seed {item.seed} was already used to measure skill {item.version[:12]} on '{item.goal}'; "

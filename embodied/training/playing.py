@@ -37,7 +37,9 @@ def learn_from_play(
     Raises ValueError where the store holds no play.
     """
     observations, actions = store.observations, store.actions
-    config = FlowBCConfig(FEATURES, ACTIONS["tool"], hidden=(384, 384, 384), gradient_steps=updates, seed=seed % (1 << 31))
+    config = FlowBCConfig(
+        FEATURES, ACTIONS["tool"], hidden=(384, 384, 384), gradient_steps=updates, seed=seed % (1 << 31)
+    )
     sampler = WindowSampler(
         observations, store.episode_ends, horizon=HORIZON, chunk=config.chunk, columns=_WATCHED, thresholds=_THRESHOLDS,
         preference=0.95, redraws=4, episodes=store.indices("scripted-play"),

@@ -31,7 +31,8 @@ class PracticeConfig:
     weights: tuple[float, ...] = (1.0, 0.3, 0.15)
     warm_std: float = 0.3
     cold_std: float = 0.5
-    gripper_std: float = 0.45  # floor: what never opens never learns to let go
+    gripper_std: float = 0.6  # floor: what never opens never learns to let go
+    gripper_limit: float = 0.7
     critic_warmup: int = 3  # rollouts in which only the critics of a warm-started policy learn
     trials: int = 40  # episodes a candidate start is measured on, a grounding
     clone_epochs: int = 15
@@ -55,7 +56,8 @@ def fresh(seed: int, config: PracticeConfig) -> MultiCriticPPO:
         MultiCriticPPOConfig(
             FEATURES, ACTIONS["tool"], REWARD_TERMS, weights=config.weights, initial_std=config.cold_std,
             advantage_floor=0.05, critic_hidden=(128, 128), epochs=3, minibatch=1536, target_kl=0.02,
-            gripper_std=config.gripper_std, seed=seed % (1 << 31),
+            gripper_std=config.gripper_std, gripper_limit=config.gripper_limit,
+            seed=seed % (1 << 31),
         )
     )  # fmt: skip
 
@@ -65,7 +67,12 @@ def clone(features: np.ndarray, actions: np.ndarray, seed: int, config: Practice
     policy = fresh(seed, config)
     rows = np.random.default_rng(seed).permutation(len(features))[: config.clone_rows]
     policy.warm_start_actor(
-        features[rows], actions[rows], epochs=config.clone_epochs, batch_size=1024, learning_rate=2e-3, std=config.warm_std
+        features[rows],
+        actions[rows],
+        epochs=config.clone_epochs,
+        batch_size=1024,
+        learning_rate=2e-3,
+        std=config.warm_std,
     )
     _widen(policy, config)
     return policy
@@ -76,15 +83,17 @@ def begin(
 ) -> tuple[MultiCriticPPO, str, int]:
     """A policy to practise with: (policy, what it began from, environment steps spent on choosing).
 
-    Each candidate start is run on the same episodes of ``goals``; the one with the highest return lends its weights: with
-    staged rewards it is the one that gets furthest. Without candidates a fresh policy begins.
+    Each candidate start is run on the same episodes of ``goals``; the one with the highest return lends its weights:
+    with staged rewards it is the one that gets furthest. Without candidates a fresh policy begins.
     """
     policy, spent = fresh(seed, config), 0
     best, best_score = "", -math.inf
     for name, actor in starts.items():
-        runs = [measure(actor, goal, config.trials, seed + 17 * k, threads=config.threads) for k, goal in enumerate(goals)]
+        runs = [
+            measure(actor, goal, config.trials, seed + 17 * k, threads=config.threads) for k, goal in enumerate(goals)
+        ]
         spent += sum(run.steps for run in runs)
-        score = float(np.mean([run.report.returns for run in runs]))
+        score = float(np.mean([run.report.returns for run in runs if run.report.returns is not None]))
         if score > best_score:
             best, best_score = name, score
     if best:
@@ -97,7 +106,7 @@ def _widen(policy: MultiCriticPPO, config: PracticeConfig) -> None:
     """Gives a warm-started policy the spread to go on exploring, the gripper most of all."""
     with torch.no_grad():
         policy.networks.log_std.fill_(math.log(config.warm_std))
-        policy.networks.log_std[-1] = math.log(config.cold_std)
+        policy.networks.log_std[-1] = math.log(max(config.cold_std, config.gripper_std))
 
 
 def practise(
@@ -129,10 +138,15 @@ def practise(
             on_iteration(metrics)
 
     result = train_ppo(
-        policy, env, steps, note, config.rollout, critic_warmup=config.critic_warmup if warm else 0, observation=observation
+        policy,
+        env,
+        steps,
+        note,
+        config.rollout,
+        critic_warmup=config.critic_warmup if warm else 0,
+        observation=observation,
     )
     outcome.steps = result.steps
     outcome.metrics = dict(result.metrics[-1])
     env.close()
     return outcome
-

@@ -47,8 +47,10 @@ def demonstrations(
     last = np.zeros(len(facts), np.int64)
     for begin, end in zip(starts, ends, strict=True):
         first[begin:end], last[begin:end] = begin, end - 1
-    events, places = _carried(facts, literal, first) if literal.predicate == "placed" else _became(facts, literal, first, last)
-    spans = [(max(first[e], e - horizon), min(last[e], e + AFTER)) for e in events]
+    events, places = (
+        _carried(facts, literal, first) if literal.predicate == "placed" else _became(facts, literal, first, last)
+    )
+    spans = [(int(max(first[e], e - horizon)), int(min(last[e], e + AFTER))) for e in events]
     spans = [(a, b) for a, b in spans if b - a > 5]
     if not spans:
         return Demonstrations(np.zeros((0, FEATURES), np.float32), np.zeros((0, actions.shape[1]), np.float32), 0)

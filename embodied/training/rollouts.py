@@ -117,7 +117,16 @@ def measure(
     out = Measured(report, start, end, steps)
     if record:
         out.episodes = _episodes(
-            goal, artifact, seed, source, success, lengths, initial, np.stack(facts_log), np.stack(action_log), np.stack(term_log)
+            goal,
+            artifact,
+            seed,
+            source,
+            success,
+            lengths,
+            initial,
+            np.stack(facts_log),
+            np.stack(action_log),
+            np.stack(term_log),
         )
     if keep_steps and success.any():
         took = np.arange(len(action_log))[:, None] < lengths[None]

@@ -1,7 +1,7 @@
 """The rounds of the loop: each does one thing whole, and is committed or done again from its start.
 
-``play_round`` plays, learns one policy from it and gates what it can already do; ``practice_round`` practises one family of goals;
-``plan_round`` composes admitted skills and learns what they need and do from carrying plans out.
+``play_round`` plays, learns one policy from it and gates what it can already do; ``practice_round`` practises one
+family of goals; ``plan_round`` composes admitted skills and learns what they need and do from carrying plans out.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ CARRYING = frozenset({"placed", "on", "inside", "left_of", "in_front_of", "next_
 def family(schema: str) -> str:
     """What is practised together: all that carries a block to a target shares one policy, the rest stands alone.
 
-    Such goals differ in the target that the features hold, not in what has to be done, so each is practice for the rest.
+    Such goals differ in the target that the features hold, not in what has to be done: each is practice for the rest.
     """
     return "carry" if schema.split("(")[0] in CARRYING else schema
 
@@ -110,8 +110,8 @@ class Worker:
                 self.remember(schema, decisions, steps=journal.state.steps)
                 admitted += self.admit(tx, schema, policy, decisions, None, {"from": "play"})
             journal.note(
-                "play", "", f"{config.play_steps:,} steps of scripted play come first", f"{len(admitted)} goals at once",
-                "learnt", admitted=admitted, episodes=len(episodes),
+                "play", "", f"{config.play_steps:,} steps of scripted play come first",
+                f"{len(admitted)} goals at once", "learnt", admitted=admitted, episodes=len(episodes),
             )  # fmt: skip
             journal.seal(tx)
 
@@ -130,7 +130,9 @@ class Worker:
             policy, origin, spent = begin(kin[asked], self.starts(name, kin), self.seed(2), practice)
             before = 0
             self.spend(spent)
-        self.say(f"practising {Goal.parse(goal).text()}" + (f" and {len(kin) - 1} kinds like it" if len(kin) > 1 else ""))
+        self.say(
+            f"practising {Goal.parse(goal).text()}" + (f" and {len(kin) - 1} kinds like it" if len(kin) > 1 else "")
+        )
         others = [other for schema, goals in kin.items() if schema != asked for other in goals]
         emphasis = max(1, len(others) // (2 * len(kin[asked])))  # the goal asked for gets about a third
         outcome = practise(
@@ -158,12 +160,15 @@ class Worker:
                 decisions = self.decide(policy, goals)
                 self.remember(schema, decisions, steps=journal.state.steps)
                 parent = next((mastered[g] for g in goals if g in mastered), None)
-                gained += self.admit(tx, schema, policy, decisions, parent, {"from": origin, "steps": before + outcome.steps})
+                gained += self.admit(
+                    tx, schema, policy, decisions, parent, {"from": origin, "steps": before + outcome.steps}
+                )
                 results += [f"{d.goal} {d.winner_reports[0].report.rate:.0%}" for d in decisions]
                 reasons += [f"{d.goal}: {d.reason}" for d in decisions]
             journal.note(
                 "practice", goal, why, f"{', '.join(results)}; admitted: {', '.join(gained) or 'none'}",
-                "admitted" if gained else "not yet", family=name, start=origin, steps=before + outcome.steps, reasons=reasons,
+                "admitted" if gained else "not yet",
+                family=name, start=origin, steps=before + outcome.steps, reasons=reasons,
                 metrics={k: round(v, 5) for k, v in outcome.metrics.items()},
             )  # fmt: skip
             for metric in ("success", "kl", "std", "reward/task", "reward/reach", "reward/safety"):
@@ -251,7 +256,13 @@ class Worker:
         self.journal.scalar(f"success/{_slug(schema)}", successes / max(1, n))
 
     def admit(
-        self, tx: Any, schema: str, policy: Any, decisions: list[GateDecision], parent: str | None, provenance: dict[str, Any]
+        self,
+        tx: Any,
+        schema: str,
+        policy: Any,
+        decisions: list[GateDecision],
+        parent: str | None,
+        provenance: dict[str, Any],
     ) -> list[str]:
         """Records a policy's evidence where at least one goal was admitted, and learns its operator; those goals."""
         admitted = [decision.goal for decision in decisions if decision.admitted]

@@ -88,9 +88,7 @@ def data_uri(data: bytes | None, kind: str) -> str:
     if not data:
         return ""
     if kind not in EMBEDDED:
-        raise ValueError(
-            f"a picture of kind {kind!r} can't stand in the page; the kinds are: {', '.join(EMBEDDED)}"
-        )
+        raise ValueError(f"a picture of kind {kind!r} can't stand in the page; the kinds are: {', '.join(EMBEDDED)}")
     return f"data:{kind};base64,{base64.b64encode(data).decode()}"
 
 

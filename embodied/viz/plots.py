@@ -45,9 +45,7 @@ def step_curve(
     def y_at(y: float) -> float:
         return HEIGHT - bottom - (HEIGHT - top - bottom) * y / rows[-1]
 
-    parts = [
-        _horizontal(y_at(y), left, WIDTH - right, f"{y:.0f}", "axis" if y == 0 else "grid") for y in rows
-    ]
+    parts = [_horizontal(y_at(y), left, WIDTH - right, f"{y:.0f}", "axis" if y == 0 else "grid") for y in rows]
     parts += [_text(x_at(x), HEIGHT - 8, x_text(x), "middle") for x in axis]
     path, last = f"M{x_at(0):.1f} {y_at(0):.1f}", 0.0
     for x, y in points:
@@ -81,9 +79,7 @@ def learning_curve(
 
     parts = []
     for y in (0.0, 0.5, 1.0):
-        parts.append(
-            _horizontal(y_at(y), left, SMALL_WIDTH - right, f"{100 * y:.0f} %", "axis" if y == 0 else "grid")
-        )
+        parts.append(_horizontal(y_at(y), left, SMALL_WIDTH - right, f"{100 * y:.0f} %", "axis" if y == 0 else "grid"))
     if 0 < gate < 1:
         parts.append(f'<path class="gate" d="M{left} {y_at(gate):.1f}H{SMALL_WIDTH - right}"/>')
     parts.append(_text(left, SMALL_HEIGHT - 6, "0", "middle"))
@@ -101,9 +97,7 @@ def learning_curve(
         numbers = f"{100 * rate:.0f} % [{100 * low:.0f}, {100 * high:.0f}] after {x_text(x)} steps"
         title = f"<title>{escape(numbers)}</title>"
         radius = 3 if len(points) <= 14 else 2
-        parts.append(
-            f'<circle class="ring" cx="{x_at(x):.1f}" cy="{y_at(rate):.1f}" r="{radius}">{title}</circle>'
-        )
+        parts.append(f'<circle class="ring" cx="{x_at(x):.1f}" cy="{y_at(rate):.1f}" r="{radius}">{title}</circle>')
     return _svg(SMALL_WIDTH, SMALL_HEIGHT, label, parts)
 
 
@@ -118,9 +112,7 @@ def interval_bar(rate: float, low: float, high: float, gate: float = 0.0, other:
 
 
 def _svg(width: int, height: int, label: str, parts: Sequence[str]) -> str:
-    return (
-        f'<svg viewBox="0 0 {width} {height}" role="img" aria-label="{escape(label)}">{"".join(parts)}</svg>'
-    )
+    return f'<svg viewBox="0 0 {width} {height}" role="img" aria-label="{escape(label)}">{"".join(parts)}</svg>'
 
 
 def _text(x: float, y: float, text: str, anchor: str, kind: str = "") -> str:

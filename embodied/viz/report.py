@@ -192,14 +192,8 @@ def _gallery(data: ReportData) -> str:
             images += f'<img class="filmstrip" src="{strip}" alt="{alt}, frame by frame">'
         judged = VERDICTS.get(picture.get("success"), "")
         note = f" <span class='faint'>{escaped(picture['note'])}</span>" if picture.get("note") else ""
-        cards.append(
-            f"<figure>{images}<figcaption><q>{escaped(words)}</q>{judged}{note}</figcaption></figure>"
-        )
-    body = (
-        f"<div class='gallery'>{''.join(cards)}</div>"
-        if cards
-        else nothing_yet("No episode has been drawn yet.")
-    )
+        cards.append(f"<figure>{images}<figcaption><q>{escaped(words)}</q>{judged}{note}</figcaption></figure>")
+    body = f"<div class='gallery'>{''.join(cards)}</div>" if cards else nothing_yet("No episode has been drawn yet.")
     return section("What it does", "The robot at work, as it is: successes and failures.", body)
 
 
@@ -215,9 +209,7 @@ def _progress(data: ReportData) -> str:
     end_steps, end_seconds = max(data.environment_steps, steps[-1][0]), max(data.wall_seconds, seconds[-1][0])
     unit = 3600.0 if end_seconds >= 3 * 3600 else 60.0 if end_seconds >= 180 else 1.0
     marks = [unit * t for t in ticks(end_seconds / unit, 5, whole=unit == 60.0)]
-    by_steps = step_curve(
-        steps, count_text, end_steps, "mastered goals over environment steps", ticks(end_steps, 5)
-    )
+    by_steps = step_curve(steps, count_text, end_steps, "mastered goals over environment steps", ticks(end_steps, 5))
     by_time = step_curve(
         seconds, lambda s: time_text(s) if s else "0", end_seconds, "mastered goals over wall time", marks
     )
@@ -229,8 +221,7 @@ def _progress(data: ReportData) -> str:
 
 def _curves(data: ReportData) -> str:
     end = max(
-        [float(data.environment_steps)]
-        + [float(p.get("steps", 0)) for c in data.curves for p in c.get("points", ())]
+        [float(data.environment_steps)] + [float(p.get("steps", 0)) for c in data.curves for p in c.get("points", ())]
     )
     cards = []
     for curve in data.curves:
@@ -243,9 +234,7 @@ def _curves(data: ReportData) -> str:
         note = "" if points else "<p class='faint'>not practised yet</p>"
         cards.append(f"<div class='card'><h3 class='mono' title='{name}'>{name}</h3>{plot}{note}</div>")
     body = (
-        f"<div class='multiples'>{''.join(cards)}</div>"
-        if cards
-        else nothing_yet("No skill has been practised yet.")
+        f"<div class='multiples'>{''.join(cards)}</div>" if cards else nothing_yet("No skill has been practised yet.")
     )
     lead = "Success of each skill during practice; the band is the interval"
     lead += f", the dotted line the bound to pass ({100 * data.gate:.0f} %)." if data.gate > 0 else "."
@@ -254,9 +243,7 @@ def _curves(data: ReportData) -> str:
 
 def _goals(data: ReportData) -> str:
     order = {"admitted": 0, "candidate": 1, "retired": 2}
-    rows = sorted(
-        data.goals, key=lambda g: (order.get(str(g.get("status")), 3), -rate_of(g)[1], str(g["goal"]))
-    )
+    rows = sorted(data.goals, key=lambda g: (order.get(str(g.get("status")), 3), -rate_of(g)[1], str(g["goal"])))
     cells = []
     for goal in rows:
         small = f"<small>{escaped(goal['text'])}</small>" if goal.get("text") else ""
@@ -269,9 +256,7 @@ def _goals(data: ReportData) -> str:
     head = table_head("goal", "success", "rate >", "status", "judged by", "mastered at >")
     lead = "Measured on fresh episodes. The mark is the rate, the bar its 95 % interval"
     lead += ", the thin line the bound that admits a skill." if data.gate > 0 else "."
-    return section(
-        "Goals", lead, folding_table(head, cells, FIRST_GOALS, "goals", "No goal has been measured yet.")
-    )
+    return section("Goals", lead, folding_table(head, cells, FIRST_GOALS, "goals", "No goal has been measured yet."))
 
 
 def _heldout(data: ReportData) -> str:
@@ -300,8 +285,7 @@ def _library(data: ReportData) -> str:
     cells = []
     for skill in data.library:
         hashes = "".join(
-            f"<td><code>{short_hash(skill.get(key))}</code></td>"
-            for key in ("version", "parent", "warm_start")
+            f"<td><code>{short_hash(skill.get(key))}</code></td>" for key in ("version", "parent", "warm_start")
         )
         cells.append(
             f"<tr><td><code>{escaped(skill['schema'])}</code></td>{hashes}{measured_cells(skill, data.gate)}"
@@ -324,9 +308,7 @@ def _decisions(data: ReportData) -> str:
             ("what happened", entry.get("result")),
             *dict(entry.get("details") or {}).items(),
         ]
-        details = "".join(
-            f"<dt>{escaped(k)}</dt><dd>{escaped(v)}</dd>" for k, v in pairs if v not in (None, "")
-        )
+        details = "".join(f"<dt>{escaped(k)}</dt><dd>{escaped(v)}</dd>" for k, v in pairs if v not in (None, ""))
         entries.append(
             f"<details><summary><span class='faint num'>round {escaped(entry.get('round', '–'))}</span>"
             f"<code>{escaped(entry.get('goal', ''))}</code>{chip(entry.get('outcome'))}</summary>"

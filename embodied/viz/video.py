@@ -38,9 +38,7 @@ def ffmpeg_works() -> bool:
         import imageio_ffmpeg
 
         command = [imageio_ffmpeg.get_ffmpeg_exe(), "-hide_banner", "-version"]
-        return (
-            subprocess.run(command, capture_output=True, timeout=20, stdin=subprocess.DEVNULL).returncode == 0
-        )
+        return subprocess.run(command, capture_output=True, timeout=20, stdin=subprocess.DEVNULL).returncode == 0
     except (ImportError, RuntimeError, OSError, subprocess.TimeoutExpired):
         return False
 

@@ -221,10 +221,10 @@ class ScriptedOracle:
     def act(self, env: TabletopVectorEnv | None = None) -> np.ndarray:
         """Actions float32[n, 5] in [-1, 1] towards the current stage of every slot's goal."""
         env = self.env if env is None else env
-        now = np.stack([env.episodes, env._goal_of, env._stage], axis=1)
+        now = np.stack([env.episodes, env.clock.goal_of, env.clock.stage], axis=1)
         begun = (now != self._running).any(axis=1) | (env.elapsed == 0)
         self._running = now
         actions = np.zeros((env.num_envs, 5), np.float32)
-        codes = env._codes
+        codes = env.clock.codes
         _act(self._scripts, self._scratch, env.facts, codes.count, codes.codes, codes.place, begun, actions)
         return actions

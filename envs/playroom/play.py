@@ -240,8 +240,9 @@ class ScriptedPlay:
 
         Returns one dict an episode, or piece of one where this call begins or ends inside it: ``facts``
         float32[L+1, NX], ``actions`` float32[L, 5], ``labels`` int8[L, 2] (index in `BEHAVIOURS`; block or
-        -1; not for learning), ``state`` float64[S] (the simulator's, at its first row), ``truncated`` and ``lost`` (how it ended; both False where the call ended
-        first), ``seed``, ``slot``, ``episode``, ``step`` (of its first row in the episode), ``source``.
+        -1; not for learning), ``state`` float64[S] (the simulator's, at its first row), ``truncated`` and ``lost``
+        (how it ended; both False where the call ended first), ``seed``, ``slot``, ``episode``, ``step`` (of its
+        first row in the episode), ``source``.
         """
         env, n = self.env, self.env.num_envs
         steps = -(-n_steps // n)

@@ -15,8 +15,22 @@ import numba as nb
 import numpy as np
 
 from envs.playroom.scene import BLOCK_HALF, CABINET, CABINET_TOP, DRAWER_FLOOR
-from envs.predicates import CLOSED, INSIDE, LIT, ON, OPEN, OBJECT_INDEX, literal_distance  # noqa: I001
-from envs.predicates import BLOCK, BLOCK_STRIDE, DRAWER, GRIP, LAMP, TOOL, WIDTH
+from envs.predicates import (
+    BLOCK,
+    BLOCK_STRIDE,
+    CLOSED,
+    DRAWER,
+    GRIP,
+    INSIDE,
+    LAMP,
+    LIT,
+    OBJECT_INDEX,
+    ON,
+    OPEN,
+    TOOL,
+    WIDTH,
+    literal_distance,
+)  # fmt: skip
 
 __all__ = ["AREA_HIGH", "AREA_LOW", "START_COLUMNS", "draw_places", "draw_starts"]
 
@@ -152,7 +166,7 @@ def draw_starts(seed, slots, episodes, count, codes, place, facts_columns, start
     for i in range(slots.shape[0]):
         _seeded(state, seed, slots[i], episodes[i])
         start = starts[i]
-        for attempt in range(60):
+        for _ in range(60):
             first = 0
             drawer_role = 0
             lamp_role = 0

@@ -56,9 +56,7 @@ def add_arm(spec: mujoco.MjSpec, hand_bits: tuple[int, int], finger_bits: tuple[
             damping=[_DAMPING[number - 1], 0, 0],
         )
         _capsule(body, radius, start, end, mass, _WHITE if number % 2 else _DARK)
-    hand = body.add_body(
-        name="hand", pos=(0, 0, 0.107), quat=(np.cos(np.pi / 8), 0, 0, -np.sin(np.pi / 8)), gravcomp=1
-    )
+    hand = body.add_body(name="hand", pos=(0, 0, 0.107), quat=(np.cos(np.pi / 8), 0, 0, -np.sin(np.pi / 8)), gravcomp=1)
     hand.add_geom(
         name="hand",
         type=mujoco.mjtGeom.mjGEOM_BOX,

@@ -5,15 +5,26 @@ World frame: x forward from the robot's base, y to the robot's left, z up; metre
 
 from __future__ import annotations
 
+from typing import Any
+
 import mujoco
 import numpy as np
 
 from envs.playroom.robot import add_arm
 
 __all__ = [
-    "BLOCK_HALF", "BLOCKS", "BUTTON", "CABINET", "CABINET_TOP", "DRAWER_FLOOR", "DRAWER_OPEN", "HANDLE", "TIMESTEP",
-    "build_model", "build_spec",
-]  # fmt: skip
+    "BLOCKS",
+    "BLOCK_HALF",
+    "BUTTON",
+    "CABINET",
+    "CABINET_TOP",
+    "DRAWER_FLOOR",
+    "DRAWER_OPEN",
+    "HANDLE",
+    "TIMESTEP",
+    "build_model",
+    "build_spec",
+]
 
 TIMESTEP = 0.01  # seconds a physics step; every scripted manoeuvre holds at 10 ms as it does at 5 ms, at half the price
 BLOCKS = ("red", "blue")
@@ -61,7 +72,10 @@ def build_spec(sleep: bool = True) -> mujoco.MjSpec:
     for index, name in enumerate(BLOCKS):
         block = world.add_body(name=name, pos=(0.45 + 0.1 * index, 0.08, BLOCK_HALF))
         block.add_freejoint(name=name)
-        _box(block, (0, 0, 0), (BLOCK_HALF,) * 3, _OBJECT, _RGBA[name], mass=0.05, name=name, friction=(1.2, 0.01, 0.0005))
+        _box(
+            block, (0, 0, 0), (BLOCK_HALF,) * 3, _OBJECT, _RGBA[name], mass=0.05, name=name,
+            friction=(1.2, 0.01, 0.0005),
+        )  # fmt: skip
     _add_cabinet(world)
     _add_button(world)
     _add_camera(world, "front", (1.35, 0.42, 0.72), (0.42, -0.04, 0.12), 42)
@@ -115,7 +129,12 @@ def _add_button(world) -> None:
     )  # fmt: skip
     post = world.add_body(name="lamp", pos=(0.52, 0.40, 0))
     post.add_geom(
-        type=mujoco.mjtGeom.mjGEOM_CYLINDER, size=(0.008, 0.05, 0), pos=(0, 0, 0.05), contype=0, conaffinity=0, rgba=_METAL
+        type=mujoco.mjtGeom.mjGEOM_CYLINDER,
+        size=(0.008, 0.05, 0),
+        pos=(0, 0, 0.05),
+        contype=0,
+        conaffinity=0,
+        rgba=_METAL,
     )
     post.add_geom(
         name="lamp", type=mujoco.mjtGeom.mjGEOM_SPHERE, size=(0.03, 0, 0), pos=(0, 0, 0.12),
@@ -144,16 +163,26 @@ def _add_sensors(spec) -> None:
     for name in BLOCKS:
         for kind in ("FRAMEPOS", "FRAMEQUAT"):
             spec.add_sensor(
-                name=f"{name}_{kind.lower()}", type=getattr(mujoco.mjtSensor, f"mjSENS_{kind}"), objtype=body, objname=name
+                name=f"{name}_{kind.lower()}",
+                type=getattr(mujoco.mjtSensor, f"mjSENS_{kind}"),
+                objtype=body,
+                objname=name,
             )
 
 
 def _box(body, pos, size, bits: tuple[int, int], rgba, mass: float = 0.0, name: str = "", friction=None) -> None:
-    extra = {"name": name} if name else {}
+    extra: dict[str, Any] = {"name": name} if name else {}
     if mass:
         extra["mass"] = mass
     if friction is not None:
         extra["friction"] = friction
     body.add_geom(
-        type=mujoco.mjtGeom.mjGEOM_BOX, pos=pos, size=size, contype=bits[0], conaffinity=bits[1], rgba=rgba, condim=3, **extra
+        type=mujoco.mjtGeom.mjGEOM_BOX,
+        pos=pos,
+        size=size,
+        contype=bits[0],
+        conaffinity=bits[1],
+        rgba=rgba,
+        condim=3,
+        **extra,
     )

@@ -17,9 +17,7 @@ from embodied.errors import MissingRunError, UsageError
 
 
 def run_cli(*argv: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "embodied", *argv], capture_output=True, text=True, timeout=120
-    )
+    return subprocess.run([sys.executable, "-m", "embodied", *argv], capture_output=True, text=True, timeout=120)
 
 
 def test_help_answers_at_once_and_imports_nothing_heavy():
@@ -93,9 +91,7 @@ def test_a_wrong_call_is_one_sentence_and_exit_code_2(
 def test_a_typo_shows_no_traceback_in_a_real_process():
     done = run_cli("run", "nun_envs=8")
     assert done.returncode == 2
-    assert done.stderr.startswith(
-        "error: unknown key 'nun_envs' (did you mean 'num_envs'?); valid keys: preset, name,"
-    )
+    assert done.stderr.startswith("error: unknown key 'nun_envs' (did you mean 'num_envs'?); valid keys: preset, name,")
     assert "Traceback" not in done.stderr + done.stdout
 
 

@@ -57,9 +57,7 @@ def test_progress_sees_change_and_not_the_size_of_a_window() -> None:
 
 @given(records, st.integers(0, 1000), st.sampled_from(["progress", "uniform"]))
 @settings(max_examples=60, deadline=None)
-def test_only_permitted_goals_are_proposed_and_a_seed_fixes_them(
-    rows: list[Record], seed: int, mode: str
-) -> None:
+def test_only_permitted_goals_are_proposed_and_a_seed_fixes_them(rows: list[Record], seed: int, mode: str) -> None:
     excluded = ["open the drawer", "on(red, cabinet)", "lift the red block and turn on the lamp"]
     chosen = choose(rows, excluded=excluded, count=5, seed=seed, mode=mode)
     assert chosen == choose(rows, excluded=excluded, count=5, seed=seed, mode=mode)
@@ -116,9 +114,7 @@ def test_the_first_goals_are_simple_and_neighbours_of_the_known_come_next() -> N
     first = _draws([])
     assert sum(n for goal, n in first.items() if len(Goal.parse(goal).final[0].args) == 1) > 100
     known = [Goal.parse("open(drawer)"), Goal.parse("lifted(red)")]
-    assert readiness(Goal.parse("inside(red, drawer)"), known) > readiness(
-        Goal.parse("inside(blue, drawer)"), known
-    )
+    assert readiness(Goal.parse("inside(red, drawer)"), known) > readiness(Goal.parse("inside(blue, drawer)"), known)
     assert readiness(Goal.parse("lifted(blue)"), known) > readiness(Goal.parse("lit(lamp)"), known) == 0.0
 
 

@@ -63,8 +63,6 @@ def test_no_antichain_is_larger(sets: set[frozenset[int]], data: st.DataObject) 
     required = [data.draw(st.sampled_from(sorted(names)))]
     for needed in ([], required):
         found = distinct_goals(list(names), above, needed)
-        antichains = [
-            c for k in range(len(names) + 1) for c in combinations(names, k) if set(needed) <= set(c)
-        ]
+        antichains = [c for k in range(len(names) + 1) for c in combinations(names, k) if set(needed) <= set(c)]
         assert free(tuple(found)) and set(needed) <= set(found)
         assert len(found) == max(len(c) for c in antichains if free(c))

@@ -55,9 +55,7 @@ def test_forgetting_what_the_earlier_version_could_do_is_no_admission() -> None:
     def evaluate(candidate: float, goal: str, n: int, seed: int) -> EvalReport:
         return Bandit()(0.5 if goal == "lit(lamp)" else candidate, goal, n, seed)
 
-    decision = Gate(evaluate, run_seed=0).decide(
-        GOAL, [0.97], round=0, earlier_goals=["closed(drawer)", "lit(lamp)"]
-    )
+    decision = Gate(evaluate, run_seed=0).decide(GOAL, [0.97], round=0, earlier_goals=["closed(drawer)", "lit(lamp)"])
     assert not decision.admitted and "forgetting 'lit(lamp)'" in decision.reason
     assert [m.purpose for m in decision.reports] == ["screen", "gate", "regression", "regression"]
 

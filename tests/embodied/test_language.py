@@ -63,9 +63,7 @@ def test_a_relabelled_goal_is_also_judged_reached(seed: int) -> None:
     truth = rng.random((8, len(FACTS))) < 0.5
     for goal, step in relabel(truth, pairs=True):
         conjunction = Goal.parse(goal)
-        columns = {
-            literal: truth[:, FACTS.index(literal.atom)] == literal.positive for literal in conjunction.final
-        }
+        columns = {literal: truth[:, FACTS.index(literal.atom)] == literal.positive for literal in conjunction.final}
         assert all(held[step:].all() for held in columns.values())
         assert not any(held[0] for held in columns.values())
         assert judge(goal, truth).success
@@ -101,9 +99,7 @@ def test_plans_over_operators_in_the_message_or_in_the_model() -> None:
     stored = (json.loads(json.dumps(operator.to_dict())),)
     message = roles.PlanRequest(goal="open(drawer)", facts={"closed(drawer)": True}, operators=stored)
     reply = ask("plan", message)
-    assert isinstance(reply, roles.PlanReply) and [(s.skill, s.goal) for s in reply.steps] == [
-        ("open(drawer)",) * 2
-    ]
+    assert isinstance(reply, roles.PlanReply) and [(s.skill, s.goal) for s in reply.steps] == [("open(drawer)",) * 2]
     own = GrammarModel({"open(drawer)": operator})
     bare = roles.PlanRequest(goal="open(drawer)", facts={"closed(drawer)": True})
     assert own.complete(LMRequest("plan", bare, roles.PlanReply)).value == reply
@@ -156,18 +152,13 @@ def test_the_robot_says_what_it_did() -> None:
     goal = "closed(drawer) & inside(red, drawer)"
     done = (("open(drawer)", True), ("inside(red, drawer)", True), ("closed(drawer)", True))
     text = answer(goal=goal, success=True, done=done, seconds=14.25)
-    assert (
-        text
-        == "Done: the red block is inside the drawer and the drawer is closed. It took 3 skills and 14.2 s."
-    )
+    assert text == "Done: the red block is inside the drawer and the drawer is closed. It took 3 skills and 14.2 s."
     holds = {"closed(drawer)": False, "inside(red, drawer)": True}
     text = answer(goal=goal, holds=holds, done=(*done[:2], ("closed(drawer)", False)), reason="time ran out")
     assert "the red block is inside the drawer, but the drawer is not closed (time ran out)" in text
     assert "I failed to close the drawer" in text
     assert answer(goal=goal, success=True).startswith("There was nothing to do: ")
-    assert answer(goal="lit(lamp)", reason="I have no skill for it").startswith(
-        "I cannot do that: I have no skill"
-    )
+    assert answer(goal="lit(lamp)", reason="I have no skill for it").startswith("I cannot do that: I have no skill")
     assert answer(reason="I don't know 'moon'") == "I did not understand that: I don't know 'moon'."
 
 
@@ -192,9 +183,7 @@ def test_the_robot_says_what_it_did() -> None:
         ({}, "answer", "text: Field required"),
     ],
 )  # fmt: skip
-def test_malformed_replies_are_one_clear_sentence(
-    raw: str | dict[str, object], role: str, naming: str
-) -> None:
+def test_malformed_replies_are_one_clear_sentence(raw: str | dict[str, object], role: str, naming: str) -> None:
     with pytest.raises(LMError, match=rf"^the reply to '{role}' [^\n]+$") as error:
         parse_reply(raw, roles.ROLES[role][1], role)
     assert naming in str(error.value)

@@ -76,9 +76,7 @@ def test_a_round_comes_back_as_it_was_written(tmp_path: Path) -> None:
         assert best is not None and best.skill == second and (best.n, best.successes) == (200, 195)
         assert best.lower == pytest.approx(float(wilson(195, 200)[0]))
         assert library.best("lit(lamp)") is None
-        assert library.operators() == [
-            OperatorCount("on(?a:block, ?b:block)", "clear(?b)", "precondition", 20, 18)
-        ]
+        assert library.operators() == [OperatorCount("on(?a:block, ?b:block)", "clear(?b)", "precondition", 20, 18)]
         assert [e.purpose for e in library.evidence(version=first.version, goal="on(blue, red)")] == [
             "gate",
             "confirm",

@@ -18,9 +18,7 @@ OURS = 'DISTRIBUTION = "embodied-repertoire"\n'
 def imported(folder: Path) -> str:
     """The last line that importing the packages in a folder prints."""
     code = "import sys, embodied; print('fine', {'torch', 'mujoco', 'envs'} & set(sys.modules))"
-    child = subprocess.run(
-        [sys.executable, "-c", code], cwd=folder, capture_output=True, text=True, check=False
-    )
+    child = subprocess.run([sys.executable, "-c", code], cwd=folder, capture_output=True, text=True, check=False)
     return (child.stdout + child.stderr).strip().splitlines()[-1]
 
 
@@ -37,9 +35,7 @@ def imported(folder: Path) -> str:
         ("embodied/core/__init__.py", "", "'embodied' is installed over this one"),
     ],
 )
-def test_importing_tells_what_is_in_the_way(
-    tmp_path: Path, file: str, text: str | None, sentence: str
-) -> None:
+def test_importing_tells_what_is_in_the_way(tmp_path: Path, file: str, text: str | None, sentence: str) -> None:
     for name in ("envs", "policies", "embodied"):
         (tmp_path / name).mkdir()
         (tmp_path / name / "__init__.py").write_text(OURS)

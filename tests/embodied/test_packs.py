@@ -40,15 +40,11 @@ def take_in(path: Path, folder: Path, **options: object) -> list[Skill]:
         return import_pack(tx, path, **options)  # type: ignore[arg-type]
 
 
-def test_a_pack_brings_the_skill_but_its_evidence_admits_nothing(
-    tmp_path: Path, made: tuple[Path, Skill]
-) -> None:
+def test_a_pack_brings_the_skill_but_its_evidence_admits_nothing(tmp_path: Path, made: tuple[Path, Skill]) -> None:
     path, skill = made
     for _ in range(2):  # a second time changes nothing
         (stored,) = take_in(path, tmp_path / "away")
-        assert (
-            stored.version == skill.version and stored.provenance["seed"] == 3 and "pack" in stored.provenance
-        )
+        assert stored.version == skill.version and stored.provenance["seed"] == 3 and "pack" in stored.provenance
     with SkillLibrary.open(tmp_path / "away" / "library.sqlite") as library:
         assert [(e.origin, e.n, e.successes) for e in library.evidence()] == [("foreign", 200, 200)] * 2
         assert library.mastered() == [] and library.status() == []
@@ -71,9 +67,7 @@ def rewritten(path: Path, change: Callable[[dict[str, bytes]], None]) -> Path:
     return target
 
 
-def manifest(
-    key: str, change: Callable[[list[dict[str, object]]], object]
-) -> Callable[[dict[str, bytes]], None]:
+def manifest(key: str, change: Callable[[list[dict[str, object]]], object]) -> Callable[[dict[str, bytes]], None]:
     """Change one list of the manifest."""
 
     def apply(entries: dict[str, bytes]) -> None:
@@ -114,9 +108,7 @@ HOSTILE: dict[str, tuple[Callable[[dict[str, bytes]], object], str]] = {
 
 
 @pytest.mark.parametrize("name", HOSTILE)
-def test_a_hostile_pack_is_refused_and_leaves_nothing(
-    tmp_path: Path, made: tuple[Path, Skill], name: str
-) -> None:
+def test_a_hostile_pack_is_refused_and_leaves_nothing(tmp_path: Path, made: tuple[Path, Skill], name: str) -> None:
     change, sentence = HOSTILE[name]
     path = rewritten(made[0], change)  # type: ignore[arg-type]
     with pytest.raises(PackError, match=sentence) as caught:

@@ -74,9 +74,7 @@ class Table:
             return self.move(block, "drawer") if self.drawer == "open" else None
         base = literal.args[1]
         if name == "on":
-            return (
-                None if base in OTHER and self.where(base) in ("drawer", "hand") else self.move(block, base)
-            )
+            return None if base in OTHER and self.where(base) in ("drawer", "hand") else self.move(block, base)
         if self.where(base) not in ("table", "anywhere"):
             return None
         return self.move(block, "table", str(literal))
@@ -176,14 +174,9 @@ def test_plans_over_learnt_operators_reach_nearly_every_feasible_goal() -> None:
 def test_order_within_a_conjunction() -> None:
     operators = learnt()
     start = Table()
-    texts = [
-        s.goal
-        for s in plan(Goal.parse("inside(red, drawer) & closed(drawer)"), start.facts(), operators).steps
-    ]
+    texts = [s.goal for s in plan(Goal.parse("inside(red, drawer) & closed(drawer)"), start.facts(), operators).steps]
     assert texts == ["open(drawer)", "inside(red, drawer)", "closed(drawer)"]
-    texts = [
-        s.goal for s in plan(Goal.parse("on(red, blue) & on(blue, cabinet)"), start.facts(), operators).steps
-    ]
+    texts = [s.goal for s in plan(Goal.parse("on(red, blue) & on(blue, cabinet)"), start.facts(), operators).steps]
     assert texts == ["on(blue, cabinet)", "on(red, blue)"]
 
 
@@ -234,8 +227,7 @@ def test_withheld_groundings_are_not_used() -> None:
 
 def test_plans_are_deterministic_and_counts_survive_json() -> None:
     restored = {
-        schema: Operator.from_dict(json.loads(json.dumps(operator.to_dict())))
-        for schema, operator in learnt().items()
+        schema: Operator.from_dict(json.loads(json.dumps(operator.to_dict()))) for schema, operator in learnt().items()
     }
     assert all(restored[schema] == operator for schema, operator in learnt().items())
     rng = np.random.default_rng(3)
@@ -268,16 +260,12 @@ def test_what_is_often_lost_is_done_first_or_kept() -> None:
     lamp, lift = Operator("lit(lamp)"), Operator("lifted(?a:block)")
     for i in range(60):
         held = {"lifted(red)": i % 2 == 0, "lit(lamp)": False}
-        lamp.observe(
-            Goal.parse("lit(lamp)"), held, held | {"lit(lamp)": True, "lifted(red)": i % 6 in (0, 2)}, True
-        )
+        lamp.observe(Goal.parse("lit(lamp)"), held, held | {"lit(lamp)": True, "lifted(red)": i % 6 in (0, 2)}, True)
         lift.observe(Goal.parse("lifted(red)"), {}, {"lifted(red)": True}, True)
     assert "lifted(red)" not in lamp.model.delete
     found = plan(Goal.parse("lifted(red) & lit(lamp)"), {}, [lift, lamp])
     assert [step.goal for step in found.steps] == ["lit(lamp)", "lifted(red)"]
-    goal = Goal.parse(
-        "lifted(red) & lit(lamp)"
-    )  # without `allowed` it could swap red for blue, and come back
+    goal = Goal.parse("lifted(red) & lit(lamp)")  # without `allowed` it could swap red for blue, and come back
     held = plan(goal, ["lifted(red)"], [lift, lamp], allowed=lambda skill: "blue" not in str(skill))
     assert [step.goal for step in held.steps] == ["lit(lamp)"] and held.probability < 0.75 < found.probability
 
@@ -310,9 +298,7 @@ def test_a_failing_context_that_no_conjunction_can_say_becomes_a_lesson() -> Non
         start = {f"inside({block}, drawer)": bool(inside), "open(drawer)": bool(is_open)}
         works = not start[f"inside({block}, drawer)"] or start["open(drawer)"]
         success = bool(works and rng.random() < 0.9)
-        operator.observe(
-            Goal.parse(f"lifted({block})"), start, start | {f"lifted({block})": success}, success
-        )
+        operator.observe(Goal.parse(f"lifted({block})"), start, start | {f"lifted({block})": success}, success)
     lessons = operator.model.lessons
     assert [set(lesson.literals) for lesson in lessons] == [{"inside(?a, drawer)", "not open(drawer)"}]
     opening = learnt()["open(drawer)"]

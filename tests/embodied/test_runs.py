@@ -47,9 +47,7 @@ def make_run(path: Path, *numbers: int) -> Path:
 
 
 def test_digests_are_equal_for_equal_runs_and_tell_order_and_content(tmp_path: Path):
-    one, same, other = (
-        make_run(tmp_path / name, *n) for name, n in (("a", (1, 2)), ("b", (1, 2)), ("c", (2, 1)))
-    )
+    one, same, other = (make_run(tmp_path / name, *n) for name, n in (("a", (1, 2)), ("b", (1, 2)), ("c", (2, 1))))
     assert runs.digests(one) == runs.digests(same)
     assert runs.digests(one)["library"] == runs.digests(other)["library"]
     assert runs.digests(one)["episodes"] != runs.digests(other)["episodes"]

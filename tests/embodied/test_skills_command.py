@@ -42,9 +42,7 @@ def skill_of(run: Path) -> Skill:
     return skill
 
 
-def test_the_list_counts_distinct_goals_and_is_readable_by_a_script(
-    run: Path, capsys: pytest.CaptureFixture[str]
-):
+def test_the_list_counts_distinct_goals_and_is_readable_by_a_script(run: Path, capsys: pytest.CaptureFixture[str]):
     assert cli.main(["skills", f"run={run}"]) == 0
     text = capsys.readouterr().out
     assert "● lit(lamp)" in text
@@ -59,9 +57,7 @@ def test_the_list_counts_distinct_goals_and_is_readable_by_a_script(
     assert 0.9 < row["lower"] < row["rate"] == 0.99 < row["upper"] < 1
 
 
-def test_show_finds_a_skill_by_goal_or_by_the_beginning_of_its_hash(
-    run: Path, capsys: pytest.CaptureFixture[str]
-):
+def test_show_finds_a_skill_by_goal_or_by_the_beginning_of_its_hash(run: Path, capsys: pytest.CaptureFixture[str]):
     version = skill_of(run).version
     for word in ("lit(lamp)", version[:6]):
         assert cli.main(["skills", "show", word, f"run={run}"]) == 0

@@ -85,9 +85,7 @@ def test_broken_numbers_are_refused_by_name_and_nothing_of_the_batch_stays(
     getattr(broken, name)[1, 2] = value
     with EpisodeStore.open(tmp_path, columns=("a", "b", "red_z", "d", "e")) as store:
         store.append(episode(0))
-        with pytest.raises(
-            BrokenEpisodeError, match=f"episode 2 .*seed 8.*{value} in {name} column 2"
-        ) as caught:
+        with pytest.raises(BrokenEpisodeError, match=f"episode 2 .*seed 8.*{value} in {name} column 2") as caught:
             store.extend([episode(1), broken])
         assert caught.value.position == 1 and len(store) == 1
         assert ("'red_z'" in str(caught.value)) == (name == "observations")
@@ -171,12 +169,8 @@ def test_a_flipped_bit_or_a_cut_file_is_one_clear_error(tmp_path: Path, name: st
         offsets = store.commit()
     path = tmp_path / ("index.jsonl" if name == "index" else f"{name}.bin")
     whole = path.read_bytes()
-    path.write_bytes(
-        whole[:20] + bytes([whole[20] ^ 4]) + whole[21:] if len(whole) > 20 else b"\x07" + whole[1:]
-    )
-    with pytest.raises(
-        StoreError, match=r"line 1 of .* damaged" if name == "index" else f"{name} of episode"
-    ):
+    path.write_bytes(whole[:20] + bytes([whole[20] ^ 4]) + whole[21:] if len(whole) > 20 else b"\x07" + whole[1:])
+    with pytest.raises(StoreError, match=r"line 1 of .* damaged" if name == "index" else f"{name} of episode"):
         EpisodeStore.open(tmp_path)
     path.write_bytes(whole[:-3])
     with pytest.raises(StoreError, match="was cut short"):
@@ -219,9 +213,7 @@ def test_misuse_is_refused_in_one_sentence(tmp_path: Path) -> None:
         replace(episode(0), rewards=np.zeros((6, 4), np.float32))
 
 
-def test_a_full_disk_stores_nothing_and_the_store_goes_on(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_full_disk_stores_nothing_and_the_store_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with EpisodeStore.open(tmp_path) as store:
         store.append(episode(0))
         write = store_module.write_at

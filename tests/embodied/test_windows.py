@@ -56,9 +56,7 @@ def test_goals_that_changed_something_are_preferred() -> None:
             preference=preference, redraws=redraws,
         )  # fmt: skip
         w = sampler.sample(40_000, np.random.default_rng(3))
-        return float(
-            (observations[w.goal, 1] != observations[w.start, 1])[(w.start >= 39) & (w.start < 50)].mean()
-        )
+        return float((observations[w.goal, 1] != observations[w.start, 1])[(w.start >= 39) & (w.start < 50)].mean())
 
     base = changed(0.0)  # half of the goals reachable from there lie past the change, more or less
     once = changed(0.9, redraws=1)
@@ -79,10 +77,7 @@ def test_the_same_generator_state_gives_the_same_windows_of_the_chosen_episodes(
 def test_read_only_observations_will_do() -> None:
     observations, ends = flat([9, 5])
     observations.flags.writeable = False
-    assert (
-        len(WindowSampler(observations, ends, horizon=4, chunk=3).sample(5, np.random.default_rng(0)).start)
-        == 5
-    )
+    assert len(WindowSampler(observations, ends, horizon=4, chunk=3).sample(5, np.random.default_rng(0)).start) == 5
 
 
 @pytest.mark.parametrize(

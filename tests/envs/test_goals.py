@@ -23,9 +23,7 @@ from envs.goals import (
 )
 from envs.vocabulary import PLACES, PREDICATES, SYMMETRIC, names_of
 
-EVERY = sorted(
-    {Literal(name, args) for name, types in PREDICATES.items() for args in product(*map(names_of, types))}
-)
+EVERY = sorted({Literal(name, args) for name, types in PREDICATES.items() for args in product(*map(names_of, types))})
 literals = st.builds(lambda x, sign: x if sign else x.negated, st.sampled_from(EVERY), st.booleans())
 
 
@@ -129,9 +127,7 @@ def test_implication() -> None:
     assert implies("lifted(red)", "touching(red)")
     assert implies("closed(drawer)", "not open(drawer)") and not implies("not open(drawer)", "closed(drawer)")
     assert implies("open(drawer) ; lit(lamp) ; closed(drawer)", "open(drawer) ; closed(drawer)")
-    assert not implies(
-        "open(drawer) ; closed(drawer)", "open(drawer)"
-    )  # true on the way is not true at the end
+    assert not implies("open(drawer) ; closed(drawer)", "open(drawer)")  # true on the way is not true at the end
     assert not implies("closed(drawer) ; open(drawer)", "open(drawer) ; closed(drawer)")
 
 
@@ -185,9 +181,7 @@ def test_claimed_conflicts_never_hold_together() -> None:
             x[at_spot, column[f"{block}_{axis}"]] = (spots[:, index] + rng.normal(0, 0.015, n))[at_spot]
         heights = rng.choice([0.02, 0.02, 0.02, 0.036, 0.06, 0.105, 0.145, 0.2], n)
         aside = x[:, column[f"{block}_y"]] > CABINET[1] + 0.3
-        above = aside | (
-            heights > 0.1
-        )  # on the cabinet's side a block is on its top, or on the drawer's floor
+        above = aside | (heights > 0.1)  # on the cabinet's side a block is on its top, or on the drawer's floor
         x[:, column[f"{block}_z"]] = np.where(above, heights, 0.036)
         x[:, column[f"{block}_peak"]] = rng.choice([0.0, 0.1], n)
     for top, base, stacked in (("red", "blue", slice(0, n // 10)), ("blue", "red", slice(n // 10, n // 5))):

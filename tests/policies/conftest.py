@@ -43,9 +43,7 @@ class PointReach(VectorEnv):
         self.elapsed[:] = np.arange(self.num_envs) % self.limit
         return self.observation, {}
 
-    def step(
-        self, actions: np.ndarray
-    ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]:
+    def step(self, actions: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]:
         before = self._distance()
         self.observation[:, :2] += 0.2 * np.clip(actions, -1, 1)
         after = self._distance()

@@ -90,9 +90,7 @@ def test_building_networks_leaves_the_global_random_stream_alone():
 
 
 def test_running_moments_over_batches_equal_those_of_all_rows():
-    rows = torch.randn(1000, 3, generator=torch.Generator().manual_seed(4)) * 3 + torch.tensor(
-        [0.0, 50.0, -1.0]
-    )
+    rows = torch.randn(1000, 3, generator=torch.Generator().manual_seed(4)) * 3 + torch.tensor([0.0, 50.0, -1.0])
     moments, norm = RunningMoments(3), ObservationNorm(3, limit=2.0)
     for piece in rows.split([1, 9, 490, 500]):
         moments.update(piece)

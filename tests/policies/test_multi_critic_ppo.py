@@ -158,9 +158,7 @@ def test_a_warm_start_clones_the_teacher_and_practice_continues_from_there(point
 def test_minibatches_are_equal_and_cover_the_rollout(point_reach, monkeypatch):
     policy, sizes = make(minibatch=300, epochs=1), []
     original = policy._critic_step
-    monkeypatch.setattr(
-        policy, "_critic_step", lambda x, target: (sizes.append(len(x)), original(x, target))[1]
-    )
+    monkeypatch.setattr(policy, "_critic_step", lambda x, target: (sizes.append(len(x)), original(x, target))[1])
     train_ppo(policy, point_reach(slots=31), 31 * 40, seed=0)
     assert sum(sizes) == 31 * 40 and len(sizes) == 4 and max(sizes) - min(sizes) <= 1
 
