@@ -28,7 +28,7 @@ STATE_LITERALS: tuple[Literal, ...] = tuple(
 
 
 def truth_table(facts: np.ndarray, literals: Sequence[Literal] = STATE_LITERALS) -> np.ndarray:
-    """bool[n, L]: which literals hold on facts float[n, NX]. Literals about the place ``anywhere`` never hold."""
+    """bool[n, L]: which literals hold on facts float[n, NX]. The place ``anywhere`` is any spot on the table here."""
     facts = np.ascontiguousarray(facts, np.float64)
     table = np.zeros((len(facts), len(literals)), np.bool_)
     for at in range(0, len(literals), MAX_LITERALS):

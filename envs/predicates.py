@@ -171,6 +171,8 @@ def literal_distance(x, predicate, a, b, px, py):
     rest = min(max(width - 0.048, near - 0.035), 0.05 - speed)
     if predicate == AT or predicate == PLACED:
         away = PLACE_TOLERANCE - math.sqrt((ax - px) ** 2 + (ay - py) ** 2)
+        if math.isnan(px):  # no place was drawn: anywhere on the table will do
+            away = PLACE_TOLERANCE
         low = 0.01 - abs(az - BLOCK_HALF)
         d = min(rest, min(away, low))
         return min(d, x[pa + B_PEAK] - CARRY_CLEARANCE) if predicate == PLACED else d

@@ -21,9 +21,7 @@ def run(arguments: Arguments) -> int:
     config = compose(BenchConfig, arguments.overrides)
     from envs.bench import simulation
 
-    found = simulation(
-        num_envs=config.num_envs, threads=config.threads, seconds=config.seconds, repeats=config.repeats
-    )
+    found = simulation(num_envs=config.num_envs, threads=config.threads, seconds=config.seconds, repeats=config.repeats)
     if "json" in arguments.flags:
         print(json.dumps(found))
         return 0

@@ -42,9 +42,7 @@ def examine(config: DoctorConfig) -> Iterator[Finding]:
     import embodied
 
     system = f"{platform.system()} {platform.machine()}"
-    yield Finding(
-        "embodied", f"{embodied.__version__}, Python {platform.python_version()} on {system}", python_fine()
-    )
+    yield Finding("embodied", f"{embodied.__version__}, Python {platform.python_version()} on {system}", python_fine())
     yield from libraries()
     yield cores(config.threads)
     yield renderer()
@@ -100,9 +98,7 @@ def throughput(config: DoctorConfig) -> Finding:
     environment_rate(env, min(0.2, config.seconds))  # compiles
     rate = environment_rate(env, config.seconds)
     env.close()
-    text = (
-        f"{rate:,.0f} environment steps/s ({rate / 20:,.0f} times real time), {config.num_envs} simulations"
-    )
+    text = f"{rate:,.0f} environment steps/s ({rate / 20:,.0f} times real time), {config.num_envs} simulations"
     return Finding("throughput", f"{text}, {config.seconds:g} s", fine=rate > 0)
 
 

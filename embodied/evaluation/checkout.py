@@ -9,9 +9,7 @@ from pathlib import Path
 
 from embodied.evaluation.claims import ClaimError
 
-_BLOCK = re.compile(
-    r"^<!-- (?P<mark>[^\n]*?) -->\n```(?P<language>\w+)\n(?P<code>.*?)^```$", re.MULTILINE | re.DOTALL
-)
+_BLOCK = re.compile(r"^<!-- (?P<mark>[^\n]*?) -->\n```(?P<language>\w+)\n(?P<code>.*?)^```$", re.MULTILINE | re.DOTALL)
 _ANY_BLOCK = re.compile(r"^```\w", re.MULTILINE)
 
 
@@ -19,9 +17,7 @@ def root() -> Path:
     """The top of the checkout this code runs from. Raises ClaimError for an installed copy."""
     top = Path(__file__).resolve().parents[2]
     if not (top / "pyproject.toml").is_file() or not (top / "README.md").is_file():
-        raise ClaimError(
-            "this needs a checkout of the project: install it with pip install -e '.[test]' and try again"
-        )
+        raise ClaimError("this needs a checkout of the project: install it with pip install -e '.[test]' and try again")
     return top
 
 
@@ -32,9 +28,7 @@ def code_blocks(markdown: str) -> dict[str, str]:
     """
     found = [(m["mark"], m["code"]) for m in _BLOCK.finditer(markdown)]
     if len(found) != len(_ANY_BLOCK.findall(markdown)) or len(dict(found)) != len(found):
-        raise ClaimError(
-            f"every code block needs a mark of its own in a comment above it; marks found: {found}"
-        )
+        raise ClaimError(f"every code block needs a mark of its own in a comment above it; marks found: {found}")
     return dict(found)
 
 
@@ -65,9 +59,6 @@ def copy(destination: Path) -> None:
 def without_network() -> list[str]:
     """A prefix that runs a command with no network at all; empty where this system does not allow that."""
     prefix = ["unshare", "--map-root-user", "--net"]
-    if (
-        shutil.which("unshare") is None
-        or subprocess.run([*prefix, "true"], capture_output=True).returncode != 0
-    ):
+    if shutil.which("unshare") is None or subprocess.run([*prefix, "true"], capture_output=True).returncode != 0:
         return []
     return prefix

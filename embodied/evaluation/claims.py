@@ -87,9 +87,7 @@ class Claim:
 
     def __post_init__(self) -> None:
         if self.comparison not in COMPARISONS:
-            raise ClaimError(
-                f"claim {self.id}: comparison {self.comparison!r} is not one of {', '.join(COMPARISONS)}"
-            )
+            raise ClaimError(f"claim {self.id}: comparison {self.comparison!r} is not one of {', '.join(COMPARISONS)}")
 
     def command(self, quick: bool = False) -> str:
         """The command that measures it."""
@@ -130,9 +128,7 @@ class Record:
                 found[key] = None if found[key] is None else tuple(found[key])
             return cls(measurement=Measurement(**found), **content)
         except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise ClaimError(
-                f"{path} is not a claim's record ({error}); delete it and measure anew"
-            ) from error
+            raise ClaimError(f"{path} is not a claim's record ({error}); delete it and measure anew") from error
 
     def write(self, path: Path) -> None:
         """To its file, whole or not at all."""

@@ -68,9 +68,7 @@ def mastered_goals(context: Context) -> Measurement:
         missing = mastery.missing(everything)
         details[run.name] = {"mastered": distinct, "missing": missing}
         if not context.quick:
-            conditions |= {
-                name: conditions.get(name, True) and name not in missing for name in mastery.REQUIRED
-            }
+            conditions |= {name: conditions.get(name, True) and name not in missing for name in mastery.REQUIRED}
     interval = (float(min(counts)), float(max(counts))) if len(counts) > 1 else None
     return Measurement(statistics.median(counts), interval, seeds, len(counts), conditions, details)
 
@@ -157,9 +155,7 @@ def same_seed_twice(context: Context) -> Measurement:
     seeds = context.seeds_or(1)
     same = []
     for seed in seeds:
-        one, other = (
-            runs.digests(_live(context, preset, seed, label=label)) for label in ("first", "second")
-        )
+        one, other = (runs.digests(_live(context, preset, seed, label=label)) for label in ("first", "second"))
         same += [one[key] == other[key] for key in one]
     return Measurement(sum(same) / len(same), None, seeds, len(same), {}, {"preset": preset})
 
@@ -180,9 +176,7 @@ def _live(context: Context, preset: str, seed: int, *overrides: str, label: str 
     return run
 
 
-def _command(
-    context: Context, preset: str, seed: int, *overrides: str, label: str
-) -> tuple[list[str], Path, Path]:
+def _command(context: Context, preset: str, seed: int, *overrides: str, label: str) -> tuple[list[str], Path, Path]:
     """The command line of a new run, its log file and its directory."""
     name = f"{preset}-{label}-seed{seed}-{time.strftime('%Y%m%d-%H%M%S')}"
     context.out.mkdir(parents=True, exist_ok=True)
@@ -195,9 +189,7 @@ def _command(
 def _end(command: list[str], log: Path) -> None:
     """Run a command to its end. Raises ClaimError where it fails."""
     with log.open("ab") as out:
-        code = subprocess.run(
-            command, stdout=out, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL
-        ).returncode
+        code = subprocess.run(command, stdout=out, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL).returncode
     if code != 0:
         raise ClaimError(f"the run ended with exit code {code}; its output is in {log}")
 

@@ -39,8 +39,4 @@ def distinct(goals: Sequence[str]) -> list[str]:
 
 def missing(goals: Sequence[str]) -> list[str]:
     """What of REQUIRED no mastered goal implies."""
-    return [
-        name
-        for name, named in REQUIRED.items()
-        if not any(implies(goal, one) for goal in goals for one in named)
-    ]
+    return [name for name, named in REQUIRED.items() if not any(implies(goal, one) for goal in goals for one in named)]

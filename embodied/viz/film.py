@@ -114,14 +114,10 @@ def film(
     rng = np.random.default_rng(seed)
     read = [x if isinstance(x, Goal) else parse_instruction(x) for x in asked]
     goals = [somewhere(goal, rng) for goal in read]
-    texts = [
-        x if isinstance(x, str) and "(" not in x else g.text() for x, g in zip(asked, goals, strict=True)
-    ]
+    texts = [x if isinstance(x, str) and "(" not in x else g.text() for x, g in zip(asked, goals, strict=True)]
     recorder = Recorder()
     with make_renderer(build_model(), render.width, render.height, backend=render.backend) as renderer:
-        outcomes, _ = carry_out(
-            goals, repertoire.actors, repertoire.planner(), seed, threads=threads, on_step=recorder
-        )
+        outcomes, _ = carry_out(goals, repertoire.actors, repertoire.planner(), seed, threads=threads, on_step=recorder)
         folder = run_dir / runs.VIDEOS
         folder.mkdir(parents=True, exist_ok=True)
         for old in folder.glob("film-*"):
@@ -159,9 +155,7 @@ def write_gif(path: Path, frames: np.ndarray, fps: float = FPS) -> Path:
     """Writes an endless GIF of frames uint8[T, h, w, 3] at their full size; returns its path."""
     path.parent.mkdir(parents=True, exist_ok=True)
     images = [Image.fromarray(frame).quantize(128) for frame in frames]
-    images[0].save(
-        path, "GIF", save_all=True, append_images=images[1:], duration=round(1000 / fps), loop=0
-    )
+    images[0].save(path, "GIF", save_all=True, append_images=images[1:], duration=round(1000 / fps), loop=0)
     return path
 
 
@@ -172,9 +166,7 @@ def _note(outcome: Outcome) -> str:
     return f"{outcome.steps / CONTROL_HZ:.1f} s{skills}{again}"
 
 
-def _keep(
-    folder: Path, name: str, picture: dict[str, Any], frames: np.ndarray, about: dict[str, Any]
-) -> None:
+def _keep(folder: Path, name: str, picture: dict[str, Any], frames: np.ndarray, about: dict[str, Any]) -> None:
     """Writes a film's files, the one that describes them last."""
     suffix = picture["kind"].removeprefix("image/")
     replace_file(folder / f"{name}.{suffix}", picture["animation"])

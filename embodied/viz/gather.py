@@ -141,9 +141,7 @@ def _measured(items: Sequence[Evidence]) -> dict[str, int]:
     return {}
 
 
-def _versions(
-    library: SkillLibrary, status: Sequence[Status], evidence: Sequence[Evidence]
-) -> list[dict[str, Any]]:
+def _versions(library: SkillLibrary, status: Sequence[Status], evidence: Sequence[Evidence]) -> list[dict[str, Any]]:
     """One row a version, the youngest first; its status is the best that it has on any goal."""
     rows = []
     for skill in reversed(library.skills()):

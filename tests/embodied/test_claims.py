@@ -19,9 +19,7 @@ HERE = "embodied.evaluation.claims"
 @pytest.fixture
 def claim(monkeypatch: pytest.MonkeyPatch) -> Claim:
     """A claim of this test alone, whose measurement is set with ``measures``."""
-    made = Claim(
-        "test.x", "a thing is so", ">=", 0.75, "success", f"{HERE}:measured_here", "less", quick_target=0.5
-    )
+    made = Claim("test.x", "a thing is so", ">=", 0.75, "success", f"{HERE}:measured_here", "less", quick_target=0.5)
     monkeypatch.setattr(claims, "REGISTRY", {made.id: made})
     return made
 
@@ -55,9 +53,7 @@ def test_every_must_show_line_is_registered_with_a_function_that_exists():
         (Measurement(math.nan), False, False),
     ],
 )
-def test_met_needs_the_target_and_every_condition(
-    claim: Claim, measurement: Measurement, quick: bool, met: bool
-):
+def test_met_needs_the_target_and_every_condition(claim: Claim, measurement: Measurement, quick: bool, met: bool):
     assert claim.met(measurement, quick) is met
 
 
@@ -130,19 +126,13 @@ def test_the_committed_records_fit_their_claims():
 def test_what_must_be_among_the_mastered_goals_is_found_through_implication():
     lacking = mastery.missing(["placed(red, left)", "lit(lamp) & open(drawer)", "on(blue, red)"])
     assert not {"red block placed at a given place", "lamp lit", "drawer open", "stacked"} & set(lacking)
-    assert {"drawer closed", "blue block placed at a given place", "red block put in the drawer"} <= set(
-        lacking
-    )
+    assert {"drawer closed", "blue block placed at a given place", "red block put in the drawer"} <= set(lacking)
     everything = [named[0] for named in mastery.REQUIRED.values()]
     assert mastery.missing(everything) == []
-    assert (
-        mastery.distinct([*everything, "placed(red, right)", "touching(red)", "holding(blue)"]) == everything
-    )
+    assert mastery.distinct([*everything, "placed(red, right)", "touching(red)", "holding(blue)"]) == everything
 
 
-def test_ablations_add_seeds_up_and_compare_with_the_best_other_arm(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-):
+def test_ablations_add_seeds_up_and_compare_with_the_best_other_arm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     from embodied.evaluation import main_claims
 
     made: list[str] = []
@@ -153,9 +143,7 @@ def test_ablations_add_seeds_up_and_compare_with_the_best_other_arm(
 
     monkeypatch.setattr(main_claims, "_live", live)
     size = {"full": 9, "uniform": 7, "no_play": 2, "no_gate": 8}
-    monkeypatch.setattr(
-        main_claims, "_judged", lambda run: ["goal"] * (size[str(run.parent)] - int(run.name))
-    )
+    monkeypatch.setattr(main_claims, "_judged", lambda run: ["goal"] * (size[str(run.parent)] - int(run.name)))
     first = main_claims.ablations(Context(True, tmp_path, tmp_path, say=lambda _: None))
     assert (first.figure, first.seeds, len(made)) == (1.0, (0,), 4)
     second = main_claims.ablations(Context(False, tmp_path, tmp_path, say=lambda _: None))

@@ -42,9 +42,7 @@ def make_run(path: Path, seed: int, goals: list[str]) -> Path:
         skill = tx.add_skill("open(?a:drawer)", path.with_suffix(".policy"))
         for number, goal in enumerate(goals):
             for offset, purpose in enumerate(("gate", "confirm")):
-                tx.add_evidence(
-                    skill.version, purpose, EvalReport(goal, "", 2 * number + offset, np.ones(200, bool))
-                )
+                tx.add_evidence(skill.version, purpose, EvalReport(goal, "", 2 * number + offset, np.ones(200, bool)))
         tx.seal(ledger_offset=0, store_offsets={})
     save(RunConfig(name=path.name, seed=seed), path / runs.CONFIG)
     return path

@@ -171,9 +171,7 @@ def test_strip_puts_frames_in_rows_with_captions():
     plain = video.strip(shots, columns=3)
     assert plain.shape == (2 * (30 + video.GAP) - video.GAP, 3 * (41 + video.GAP) - video.GAP, 3)
     assert (plain[:30, :41] == shots[0]).all() and (plain[34:64, 45:86] == shots[4]).all()
-    captioned = video.strip(
-        shots, columns=3, captions=["0.0 s", "a caption that is far too long → cut", "", "x", "é"]
-    )
+    captioned = video.strip(shots, columns=3, captions=["0.0 s", "a caption that is far too long → cut", "", "x", "é"])
     assert (captioned[:30, :41] == shots[0]).all()
     below = captioned[30:44].reshape(14, -1, 3)
     assert (below[:, :41] != video.PAPER).any() and (below[:, 90:131] == video.PAPER).all()

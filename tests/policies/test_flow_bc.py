@@ -51,8 +51,9 @@ def test_both_ways_are_taken_and_their_mean_is_not(trained, sampling_steps, shar
     moved = state["chunk"][..., 0].sum(1) / 3.2
     assert 0.35 < (moved > 0).mean() < 0.65
     assert (np.abs(np.abs(moved) - 1) < 0.25).mean() > share
-    assert set(np.unique(state["chunk"][..., 1])) == {-1.0, 1.0}
-    assert (np.sign(moved)[:, None] == state["chunk"][..., 1]).mean() > share
+    gripper = state["chunk"][..., 1]  # beyond half way it is taken all the way, a half-open one stays half open
+    assert ((np.abs(gripper) == 1.0) | (np.abs(gripper) <= 0.5)).all() and (np.abs(gripper) == 1.0).mean() > share
+    assert (np.sign(moved)[:, None] == np.sign(gripper)).mean() > share
     assert action.dtype == np.float32 and np.abs(action).max() <= 1
 
 
