@@ -4,10 +4,10 @@ Candidates are the practised single goals that are not mastered, frozen or exclu
 conjunctions of two mastered goals that are possible and where neither implies the other. Each candidate
 scores
 
-.. math:: 2\,L + \tfrac12\,U + \tfrac12\,R - C_r - 0.6\,C_c
+.. math:: 2\,L + \tfrac12\,U + \tfrac12\,P + \tfrac12\,R - C_r - 0.6\,C_c
 
 with L the learning progress beyond its noise, U the uncertainty of the success rate relative to a goal never
-tried, R the readiness (what share of its objects, and whether its predicate, is mastered elsewhere: goals
+tried, P the success rate of a goal that was tried (what is nearly mastered costs least to finish), R the readiness (what share of its objects, and whether its predicate, is mastered elsewhere: goals
 next to what is known come first), :math:`C_r` its share of the recent proposals and :math:`C_c` its cost
 (number of arguments, and steps an attempt takes relative to the longest). Goals are drawn without replacement
 with probability proportional to exp(score / temperature), so equal goals take turns; the same seed gives the
@@ -28,7 +28,7 @@ from envs.goals import Goal, all_ground_goals, impossible_reason, parse_instruct
 
 MODES = ("progress", "uniform")
 STATUSES = ("open", "mastered", "frozen")
-LEARNING, UNCERTAINTY, READINESS, REPETITION, COST = 2.0, 0.5, 0.5, 1.0, 0.6
+LEARNING, UNCERTAINTY, PROMISE, READINESS, REPETITION, COST = 2.0, 0.5, 0.5, 0.5, 1.0, 0.6
 UNTRIED = 0.288675  # standard deviation of a success rate nothing is known about
 RECENT = 10  # proposals over which repetition is counted
 
@@ -101,6 +101,7 @@ def choose(
         cost = 0.5 * min(1.0, sum(len(x.args) for x in goal.literals) / 2.0)
         cost += 0.5 * (record.steps / longest if longest > 0 else 0.0)
         score = LEARNING * seen.learning + UNCERTAINTY * seen.uncertainty / UNTRIED + READINESS * ready
+        score += PROMISE * seen.rate if record.history else 0.0
         score -= REPETITION * share + COST * cost
         scored.append(Choice(goal, float(score), _reason(goal, record, seen, ready)))
     noise = rng.gumbel(size=len(scored))  # the largest of score/temperature + Gumbel noise is a softmax draw

@@ -71,7 +71,7 @@ PlanFunction = Callable[[Mapping[str, bool], Goal], "list[Step] | str"]
 
 def make_env(schemas: Iterable[str], n: int, threads: int = 0) -> TabletopVectorEnv:
     """n tables on which every ground goal of the schemas can be given as an option; starts are free."""
-    goals = sorted({str(goal) for schema in schemas for goal in ground(schema)})
+    goals = sorted({str(goal) for schema in schemas for goal in ground(schema.split(" [")[0])})
     return TabletopVectorEnv(
         n, goals or ["open(drawer)"], max_steps=1 << 30, terminate_on_success=False, threads=threads,
         free_starts=True, autoreset_mode=AutoresetMode.DISABLED,

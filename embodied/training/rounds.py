@@ -189,10 +189,9 @@ class Worker:
             parsed, repertoire.actors, repertoire.planner(), self.seed(4), replans=1, threads=self.config.threads
         )
         self.spend(steps)
-        observe = repertoire.observer()
         for outcome in outcomes:
             for option in outcome.options:
-                observe(option.schema, option.goal, option.start, option.end, option.success)
+                repertoire.observe(option.goal, option.start, option.end, option.success)
         journal.state.operators |= {schema: op.to_dict() for schema, op in repertoire.operators.items()}
         done = sum(outcome.success for outcome in outcomes)
         for goal in dict.fromkeys(goals):
