@@ -31,7 +31,7 @@ class LoopState:
     seconds: float = 0.0  # of work so far
     episodes: int = 0
     finished: bool = False
-    play: str = ""  # artifact of the play policy
+    play: str = ""  # folder of the play policy in the run
     mastered: list[dict[str, float]] = field(default_factory=list)  # steps, seconds, count
     curves: dict[str, list[list[int]]] = field(default_factory=dict)  # schema → [steps, successes, n]
     history: dict[str, list[list[int]]] = field(default_factory=dict)  # goal → [successes, n], oldest first

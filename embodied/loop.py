@@ -125,7 +125,7 @@ def _finish(journal: Journal, config: RunConfig, console: Console) -> None:
         console.print("examining on the held-out instructions", highlight=False)
         from policies import load_policy
 
-        play = load_policy(journal.library.artifact(state.play)) if state.play else None
+        play = load_policy(directory / state.play) if state.play else None
         result = exam(repertoire, play, config.seed + 500_000, episodes=config.heldout_episodes, threads=config.threads)
         replace_file(directory / runs.HELDOUT, (json.dumps(result, indent=1, sort_keys=True) + "\n").encode())
     if repertoire.actors and not gather.kept(directory):

@@ -7,7 +7,8 @@ scores
 .. math:: 2\,L + \tfrac12\,U + \tfrac12\,P + \tfrac12\,R - C_r - 0.6\,C_c
 
 with L the learning progress beyond its noise, U the uncertainty of the success rate relative to a goal never
-tried, P the success rate of a goal that was tried (what is nearly mastered costs least to finish), R the readiness (what share of its objects, and whether its predicate, is mastered elsewhere: goals
+tried, P the success rate of a goal that was tried (what is nearly mastered costs least to finish), R
+the readiness (what share of its objects, and whether its predicate, is mastered elsewhere: goals
 next to what is known come first), :math:`C_r` its share of the recent proposals and :math:`C_c` its cost
 (number of arguments, and steps an attempt takes relative to the longest). Goals are drawn without replacement
 with probability proportional to exp(score / temperature), so equal goals take turns; the same seed gives the

@@ -60,7 +60,7 @@ def skills(run_dir: Path, config: EvalConfig, console: Console, baselines: bool 
     policies: dict[str, Actor] = {}  # by artifact: one often serves several goals
     with runs.library(run_dir) as library:
         chosen = _chosen(library)
-        others = _baselines(library, config) if baselines else {}
+        others = _baselines(run_dir, library, config) if baselines else {}
         methods = ["agent", *others]
         with Progress(len(chosen) * len(methods), unit="measurements", console=console) as progress:
             for goal, row in chosen.items():
@@ -89,7 +89,7 @@ def instructions(run_dir: Path, config: EvalConfig, console: Console, baselines:
     with runs.library(run_dir) as library:
         state = _state(library)
         repertoire = Repertoire.load(library, state.get("operators", {}))
-        play = load_policy(library.artifact(state["play"])) if state.get("play") else None
+        play = load_policy(run_dir / state["play"]) if state.get("play") else None
     count = max(1, round(config.episodes / INSTRUCTIONS))
     with Progress(0, unit="control steps", console=console) as progress:
         progress.stage(f"{len(heldout.instructions())} held-out instructions")
@@ -142,12 +142,12 @@ def _judge(actor: Actor, config: EvalConfig, artifact: str = "") -> Judge:
     return judged
 
 
-def _baselines(library: SkillLibrary, config: EvalConfig) -> dict[str, Judge]:
+def _baselines(run_dir: Path, library: SkillLibrary, config: EvalConfig) -> dict[str, Judge]:
     """The rows beside the agent's, by method."""
     found: dict[str, Judge] = {}
     play = _state(library).get("play")
     if play:
-        found["play policy"] = _judge(load_policy(library.artifact(play)), config, play)
+        found["play policy"] = _judge(load_policy(run_dir / play), config, play)
     found["random"] = _judge(RandomPolicy(FEATURES, ACTIONS["tool"], config.seed), config)
 
     def oracle(goal: str, n: int, seed: int) -> EvalReport:

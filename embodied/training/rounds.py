@@ -100,9 +100,9 @@ class Worker:
         self.spend(sum(len(episode) for episode in episodes))
         self.say("learning from play")
         policy = learn_from_play(journal.store, config.flow_updates, self.seed(1), lambda *_: self.tell(0))
-        with journal.library.round(journal.round) as tx, tempfile.TemporaryDirectory() as scratch:
-            policy.save_pretrained(Path(scratch) / "play")
-            journal.state.play = journal.library.artifacts.put(Path(scratch) / "play")
+        policy.save_pretrained(journal.directory / "play")
+        journal.state.play = "play"
+        with journal.library.round(journal.round) as tx:
             self.say("measuring what play taught")
             admitted: list[str] = []
             for schema, goals in schemas().items():
