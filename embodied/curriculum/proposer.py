@@ -7,7 +7,7 @@ scores
 .. math:: 2\,L + \tfrac12\,U + \tfrac12\,P + \tfrac12\,R - C_r - 0.6\,C_c
 
 with L the learning progress beyond its noise, U the uncertainty of the success rate relative to a goal never
-tried, P the success rate of a goal that was tried (what is nearly mastered costs least to finish), R
+tried, P the success rate, one half where nothing is known (what is nearly mastered costs least to finish), R
 the readiness (what share of its objects, and whether its predicate, is mastered elsewhere: goals
 next to what is known come first), :math:`C_r` its share of the recent proposals and :math:`C_c` its cost
 (number of arguments, and steps an attempt takes relative to the longest). Goals are drawn without replacement
@@ -102,7 +102,7 @@ def choose(
         cost = 0.5 * min(1.0, sum(len(x.args) for x in goal.literals) / 2.0)
         cost += 0.5 * (record.steps / longest if longest > 0 else 0.0)
         score = LEARNING * seen.learning + UNCERTAINTY * seen.uncertainty / UNTRIED + READINESS * ready
-        score += PROMISE * seen.rate if record.history else 0.0
+        score += PROMISE * seen.rate
         score -= REPETITION * share + COST * cost
         scored.append(Choice(goal, float(score), _reason(goal, record, seen, ready)))
     noise = rng.gumbel(size=len(scored))  # the largest of score/temperature + Gumbel noise is a softmax draw

@@ -34,7 +34,7 @@ def run(tmp_path: Path) -> Path:
                     for j, purpose in enumerate(("gate", "confirm")):
                         good = np.arange(200) < (0 if number else successes)
                         tx.add_evidence(skill.version, purpose, EvalReport(goal, "", 10 * k + j, good))
-                state = {"play": library.artifacts.put(folder), "operators": {}}
+                state = {"play": folder.name, "operators": {}}
                 tx.seal(ledger_offset=0, store_offsets={}, state=state)
     return tmp_path
 
