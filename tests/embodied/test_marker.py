@@ -16,9 +16,9 @@ OURS = 'DISTRIBUTION = "embodied-repertoire"\n'
 
 
 def imported(folder: Path) -> str:
-    """The last line that importing the packages in a folder prints."""
+    """The last line that importing the packages in a folder prints; -S leaves out what is installed beside them."""
     code = "import sys, embodied; print('fine', {'torch', 'mujoco', 'envs'} & set(sys.modules))"
-    child = subprocess.run([sys.executable, "-c", code], cwd=folder, capture_output=True, text=True, check=False)
+    child = subprocess.run([sys.executable, "-S", "-c", code], cwd=folder, capture_output=True, text=True, check=False)
     return (child.stdout + child.stderr).strip().splitlines()[-1]
 
 
