@@ -38,6 +38,8 @@ class LoopState:
     operators: dict[str, Any] = field(default_factory=dict)  # schema → Operator.to_dict
     practice: dict[str, dict[str, Any]] = field(default_factory=dict)  # schema → directory, steps, from
     recent: list[str] = field(default_factory=list)  # proposals, oldest first
+    kept: str = ""  # file of kept states in the run
+    chained: dict[str, list[float]] = field(default_factory=dict)  # goal → [successes, n] within plans, fading
     reached: dict[str, int] = field(default_factory=dict)  # goals reached by whatever was tried (relabelled)
 
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from embodied.core import Skill
 from embodied.planning.execute import PlanFunction
 from embodied.planning.execute import Step as RunStep
 from embodied.planning.operators import Operator
@@ -16,6 +18,8 @@ from envs.vocabulary import ANYWHERE, PLACES
 
 __all__ = ["Repertoire", "anywhere"]
 
+NOISE = 0.03  # rates of executions closer than this are taken as equal
+
 
 def anywhere(goal: Goal) -> str:
     """A goal's text with its named places taken as ``anywhere``: what the library admits placing skills under."""
@@ -23,6 +27,21 @@ def anywhere(goal: Goal) -> str:
     for place in PLACES:
         text = text.replace(f", {place})", f", {ANYWHERE})")
     return text
+
+
+def _steadiest(skills: Sequence[Skill], goal: str) -> Skill:
+    """The youngest of the admitted skills (oldest first) whose rate of executions is about the highest of all."""
+
+    def rate(skill: Skill) -> float:
+        executed = skill.provenance.get("executed")
+        match executed.get(goal) if isinstance(executed, Mapping) else None:
+            case [int(successes), int(n)] if 0 <= successes <= n:
+                return (successes + 1) / (n + 2)
+            case _:  # an imported skill may not say
+                return 0.5
+
+    enough = max(map(rate, skills)) - NOISE
+    return [skill for skill in skills if rate(skill) >= enough][-1]
 
 
 @dataclass
@@ -38,29 +57,27 @@ class Repertoire:
     def load(cls, library: SkillLibrary, operators: Mapping[str, Any]) -> Repertoire:
         """From an open library and the loop's operator counts (schema → `Operator.to_dict`).
 
-        Of a schema's versions the one admitted for most goals acts under the schema's own name, then the one with the
-        highest success; a goal that only another version is admitted for is given to that one.
+        Each goal is carried out by the admitted version that was steadiest wherever experience had left the world; the
+        version that serves most of a schema's goals acts under the schema's own name.
         """
         from policies import load_policy
 
-        best: dict[str, dict[str, dict[str, float]]] = {}  # schema → version → goal → confirmed success
-        for row in library.status():
+        found: dict[str, dict[str, list[Any]]] = {}  # schema → goal → admitted skills, oldest first
+        for row in sorted(library.status(), key=lambda row: (row.created_round, row.version)):
             if row.status == "admitted":
-                versions = best.setdefault(row.schema, {})
-                versions.setdefault(row.version, {})[row.goal] = row.confirm_successes / max(1, row.confirm_n)
+                found.setdefault(row.schema, {}).setdefault(row.goal, []).append(library.skill(row.version))
         out, loaded = cls(), {}
-        for schema, versions in sorted(best.items()):
-            order = sorted(versions, key=lambda v: (len(versions[v]), sum(versions[v].values()), v), reverse=True)
-            for version in order:
-                fresh = {goal for goal in versions[version] if goal not in out.acts}
-                if not fresh:
-                    continue
+        for schema, goals in sorted(found.items()):
+            chosen = {goal: _steadiest(skills, goal) for goal, skills in goals.items()}
+            serves = Counter(skill.version for skill in chosen.values())
+            skills = {skill.version: skill for skill in chosen.values()}
+            for version in sorted(serves, key=lambda v: (serves[v], skills[v].created_round, v), reverse=True):
                 name = schema if schema not in out.actors else f"{schema} [{version[:8]}]"
-                artifact = library.skill(version).artifact
+                artifact = skills[version].artifact
                 if artifact not in loaded:  # one policy may serve several schemas
                     loaded[artifact] = load_policy(library.artifact(artifact))
                 out.actors[name], out.versions[name] = loaded[artifact], version
-                out.acts |= dict.fromkeys(fresh, name)
+                out.acts |= {goal: name for goal, skill in chosen.items() if skill.version == version}
             out.operators[schema] = Operator.from_dict(operators[schema]) if schema in operators else Operator(schema)
         return out
 

@@ -18,7 +18,7 @@ from envs.goal_clock import GoalClock
 from envs.goals import Goal
 from envs.kinematics import Chain, solve
 from envs.observations import FEATURES, GOAL_DIM, GROUPS, LIMIT, features, goal_targets
-from envs.playroom.resets import START_COLUMNS, draw_starts
+from envs.playroom.resets import START_COLUMNS, draw_kept, draw_starts
 from envs.playroom.robot import HOME
 from envs.playroom.scene import BLOCK_HALF, TIMESTEP, build_model
 from envs.predicates import B_PEAK, BLOCK, BLOCK_STRIDE, COLUMNS, DRAWER, LAMP
@@ -52,6 +52,8 @@ class TabletopVectorEnv(VectorEnv):
         terminate_on_success: end an episode when its goal has held for ``hold`` steps.
         reward_weights: weights of the reward terms (task, reach, safety) in the scalar reward of flat observations.
         free_starts: draw starts without regard to the goal (it may hold already, or be out of reach of one skill).
+        kept: (states float64[k, S], facts float64[k, NX]) that experience left: a share ``kept_share`` of the episodes
+            begins there, wherever the goal is still to be reached and can be; a state's facts are those of its moment.
         threads: physics threads, 0 for all cores. sleep: let resting objects skip physics.
 
     Raises ValueError, naming the valid choices, for an unknown control, observation or goal.
@@ -69,6 +71,8 @@ class TabletopVectorEnv(VectorEnv):
         hold: int = 5,
         reward_weights: tuple[float, float, float] = (1.0, 0.5, 0.5),
         free_starts: bool = False,
+        kept: tuple[np.ndarray, np.ndarray] | None = None,
+        kept_share: float = 0.5,
         autoreset_mode: AutoresetMode | str = AutoresetMode.SAME_STEP,
         threads: int = 0,
         sleep: bool = True,
@@ -117,6 +121,7 @@ class TabletopVectorEnv(VectorEnv):
         self._pending = np.zeros(n, np.bool_)  # next-step mode: to be reset by the next step
         self._seed = int(np.random.SeedSequence().entropy) % (1 << 62)  # type: ignore[operator]
         self._renderer: Any = None
+        self._kept, self._kept_share = kept, kept_share if kept is not None and len(kept[0]) else 0.0
         self.set_goals(goals)
 
     # -- goals ---------------------------------------------------------------------------------------------------
@@ -279,13 +284,7 @@ class TabletopVectorEnv(VectorEnv):
     def set_state(self, states: np.ndarray, slots: np.ndarray | None = None) -> None:
         """Puts slots into states from `get_state`, keeping their goals, whose clock starts anew."""
         slots = np.arange(self.num_envs) if slots is None else np.asarray(slots)
-        size = self.simulation.state_size
-        self.simulation.clear(slots)
-        self.simulation.set_state(slots, states[:, :size])
-        self.latches[slots] = states[:, size : size + LATCHES]
-        self._qcmd[slots] = states[:, size + LATCHES :]
-        self.simulation.refresh(slots)
-        self._extract_now(slots)
+        self._resume(slots, states)
         self._begin(slots)
         self._look()
 
@@ -317,13 +316,23 @@ class TabletopVectorEnv(VectorEnv):
         self.clock.give(slots, which)
         book = self.clock.codes
         count, codes, place = book.count[slots], book.codes[slots], book.place[slots]
-        starts = np.zeros((len(slots), START_COLUMNS))
-        seen = np.zeros_like(count) if self.free_starts else count
-        draw_starts(self._seed, slots, self.episodes[slots], seen, codes, place, len(COLUMNS), starts)
-        if self.free_starts:  # places of the goal still have to be drawn
-            spare = starts.copy()
-            draw_starts(self._seed + 1, slots, self.episodes[slots], count, codes, place, len(COLUMNS), spare)
-        self._write(slots, starts)
+        chosen = np.full(len(slots), -1)
+        if self._kept is not None and self._kept_share > 0:
+            facts = self._kept[1]
+            draw_kept(self._seed, slots, self.episodes[slots], self._kept_share, facts, count, codes, place, chosen)
+        drawn = chosen < 0
+        if not drawn.all():
+            self._resume(slots[~drawn], self._kept[0][chosen[~drawn]])  # type: ignore[index]
+        if drawn.any():
+            some, spots = slots[drawn], place[drawn]
+            starts = np.zeros((len(some), START_COLUMNS))
+            what = (count[drawn], codes[drawn], spots, len(COLUMNS))
+            seen = np.zeros_like(what[0]) if self.free_starts else what[0]
+            draw_starts(self._seed, some, self.episodes[some], seen, *what[1:], starts)
+            if self.free_starts:  # places of the goal still have to be drawn
+                draw_starts(self._seed + 1, some, self.episodes[some], *what, starts.copy())
+            place[drawn] = spots
+            self._write(some, starts)
         self._begin(slots)
         book.place[slots] = place
 
@@ -350,6 +359,16 @@ class TabletopVectorEnv(VectorEnv):
         self.latches[slots, L_GRIP] = np.where(starts[:, 14] > 0, 1.0, -1.0)
         self.latches[slots, L_LAMP] = starts[:, 9]
         simulation.refresh(slots)
+        self._extract_now(slots)
+
+    def _resume(self, slots: np.ndarray, states: np.ndarray) -> None:
+        """Puts simulations into states from `get_state`."""
+        size = self.simulation.state_size
+        self.simulation.clear(slots)
+        self.simulation.set_state(slots, states[:, :size])
+        self.latches[slots] = states[:, size : size + LATCHES]
+        self._qcmd[slots] = states[:, size + LATCHES :]
+        self.simulation.refresh(slots)
         self._extract_now(slots)
 
     def _extract_now(self, slots: np.ndarray) -> None:

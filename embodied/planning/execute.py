@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from gymnasium.vector import AutoresetMode
 
+from embodied.training.kept import KeptStates
 from embodied.training.rollouts import MAX_STEPS, Actor
 from envs.goals import Goal, Literal, ground
 from envs.monitor import STATE_LITERALS, InstructionMonitor, truth_table
@@ -220,12 +221,14 @@ def carry_out(
     on_step: Callable[[TabletopVectorEnv, list[str]], None] | None = None,
     state: np.ndarray | None = None,
     env: TabletopVectorEnv | None = None,
+    kept: KeptStates | None = None,
 ) -> tuple[list[Outcome], int]:
     """Carries out one instruction a slot from the starts of `draw_starts`; (outcomes, steps taken).
 
     skills: schema → what acts. ``on_step(env, goals of the running skills)`` sees every control step (for
     pictures). ``state`` float64[n, S] continues from there instead of drawing starts. ``env`` is what
-    `make_env` gave for these schemas and n, and stays open. A slot's result depends on its own start,
+    `make_env` gave for these schemas and n, and stays open. ``kept`` is given the states in which skills
+    end. A slot's result depends on its own start,
     instruction and `step_budget` alone.
     """
     n = len(instructions)
@@ -255,6 +258,8 @@ def carry_out(
             slot.ran += 1
             if slot.current is not None and (info["success"][i] or slot.ran >= option_steps):
                 slot.over = bool(info["success"][i])
+                if kept is not None:
+                    kept.look(world, np.array([i]))
             if monitor.success[i] or slot.outcome.steps >= slot.budget:
                 _end(world, monitor, slot, i, "time ran out")
         if on_step is not None:

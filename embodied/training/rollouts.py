@@ -16,6 +16,7 @@ from gymnasium.vector import AutoresetMode
 
 from embodied import __version__
 from embodied.core import Episode, EvalReport
+from embodied.training.kept import KeptStates
 from envs.goals import Goal
 from envs.vector import ENV_ID, TabletopVectorEnv
 
@@ -72,16 +73,20 @@ def measure(
     record: int = 0,
     source: str = "evaluation",
     keep_steps: bool = False,
+    kept: KeptStates | None = None,
+    starts: tuple[np.ndarray, np.ndarray] | None = None,
     deterministic: bool = True,
 ) -> Measured:
     """Runs n fresh episodes of ``goal`` and judges them by the simulator's predicates.
 
     ``record`` episodes are kept whole; ``keep_steps`` keeps the (features, action) pairs of the successful ones.
-    ``free_starts`` draws starts without regard to the goal.
+    ``free_starts`` draws starts without regard to the goal. ``kept`` is given the states in which episodes end;
+    half of the episodes begin in one of ``starts`` (states, facts), where the goal can be reached from one.
     """
     env = TabletopVectorEnv(
-        n, [goal], max_steps=max_steps, autoreset_mode=AutoresetMode.DISABLED, threads=threads, free_starts=free_starts
-    )
+        n, [goal], max_steps=max_steps, autoreset_mode=AutoresetMode.DISABLED, threads=threads,
+        free_starts=free_starts, kept=starts,
+    )  # fmt: skip
     observation, _ = env.reset(seed=seed)
     start = env.facts.copy()
     initial = env.get_state(np.arange(min(record, n)))
@@ -105,6 +110,8 @@ def measure(
         bad |= alive & info["bad_physics"]
         lengths[ended] = step + 1
         end[alive] = env.facts[alive]
+        if kept is not None and ended.any():
+            kept.look(env, np.flatnonzero(ended))
         if record or keep_steps:
             action_log.append(np.asarray(action, np.float32))
         if record:

@@ -10,6 +10,7 @@ import shutil
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +25,9 @@ from embodied.language.base import LanguageModel, LMRequest
 from embodied.language.roles import RelabelReply, RelabelRequest
 from embodied.planning.execute import carry_out, symbolic_state
 from embodied.planning.operators import Operator
-from embodied.repertoire import Repertoire
+from embodied.repertoire import Repertoire, anywhere
 from embodied.skills.gate import Gate, GateConfig, GateDecision
+from embodied.training.kept import KeptStates
 from embodied.training.playing import learn_from_play
 from embodied.training.practice import PracticeConfig, begin, clone, practise
 from embodied.training.relabelling import demonstrations
@@ -39,8 +41,8 @@ from policies.multi_critic_ppo import MultiCriticPPO
 __all__ = ["COMPOSED", "Worker", "family", "schemas"]
 
 RECORDED = 16  # episodes of each measured set that are kept whole
-EXECUTIONS = 120  # executions from free starts that an operator learns from, a goal
-COMPOSED = 32  # instructions carried out in a plan round
+EXECUTIONS = 120  # executions that an operator learns from, a goal: from free starts and from kept states
+COMPOSED = 96  # instructions carried out in a plan round
 
 
 def schemas() -> dict[str, list[str]]:
@@ -113,10 +115,14 @@ class Worker:
                 "play", "", f"{config.play_steps:,} steps of scripted play come first",
                 f"{len(admitted)} goals at once", "learnt", admitted=admitted, episodes=len(episodes),
             )  # fmt: skip
-            journal.seal(tx)
+            self.seal(tx)
 
     def practice_round(self, goal: str, why: str) -> None:
-        """Practises ``goal`` with its family, gates the result on every goal that may gain, learns the operators."""
+        """Practises ``goal`` with its family, gates the result on every goal that may gain, learns the operators.
+
+        Goals of the family that are mastered already are gated again only where ``goal`` is too: then it is practised
+        because it fails within plans, and what is better for one may be better for all.
+        """
         journal, config = self.journal, self.config
         asked = schema_of(Goal.parse(goal))
         name = family(asked)
@@ -137,7 +143,7 @@ class Worker:
         emphasis = max(1, len(others) // (2 * len(kin[asked])))  # the goal asked for gets about a third
         outcome = practise(
             policy, kin[asked] * emphasis + others, config.practice_steps, self.seed(3), practice,
-            warm=before == 0 and origin != "nothing",
+            warm=before == 0 and origin != "nothing", kept=self.kept.arrays(),
             on_iteration=lambda _: self.tell(practice.num_envs * practice.rollout),
         )  # fmt: skip
         journal.state.steps += outcome.steps
@@ -154,7 +160,7 @@ class Worker:
         reasons: list[str] = []
         with journal.library.round(journal.round) as tx:
             for schema, goals in kin.items():
-                if schema != asked and all(g in mastered for g in goals):
+                if goal not in mastered and schema != asked and all(g in mastered for g in goals):
                     continue
                 self.say(f"gating {schema}")
                 decisions = self.decide(policy, goals)
@@ -174,7 +180,7 @@ class Worker:
             for metric in ("success", "kl", "std", "reward/task", "reward/reach", "reward/safety"):
                 if metric in outcome.metrics:
                     journal.scalar(f"practice/{_slug(name)}/{metric}", outcome.metrics[metric])
-            journal.seal(tx)
+            self.seal(tx)
         for old in directory.parent.glob(f"{_slug(name)}-*"):
             if old != directory:
                 shutil.rmtree(old, ignore_errors=True)
@@ -186,12 +192,17 @@ class Worker:
         parsed = [Goal.parse(goal) for goal in goals]
         self.say(f"composing: {parsed[0].text()}")
         outcomes, steps = carry_out(
-            parsed, repertoire.actors, repertoire.planner(), self.seed(4), replans=1, threads=self.config.threads
-        )
+            parsed, repertoire.actors, repertoire.planner(), self.seed(4), replans=1, threads=self.config.threads,
+            kept=self.kept,
+        )  # fmt: skip
         self.spend(steps)
-        for outcome in outcomes:
-            for option in outcome.options:
-                repertoire.observe(option.goal, option.start, option.end, option.success)
+        chained = {goal: [s / 2, n / 2] for goal, (s, n) in journal.state.chained.items() if n > 1}
+        for option in (option for outcome in outcomes for option in outcome.options):
+            repertoire.observe(option.goal, option.start, option.end, option.success)
+            counts = chained.setdefault(anywhere(Goal.parse(option.goal)), [0.0, 0.0])
+            counts[0] += option.success
+            counts[1] += 1
+        journal.state.chained = chained
         journal.state.operators |= {schema: op.to_dict() for schema, op in repertoire.operators.items()}
         done = sum(outcome.success for outcome in outcomes)
         for goal in dict.fromkeys(goals):
@@ -203,13 +214,29 @@ class Worker:
                 goals=sorted(set(goals)), reasons=sorted({o.reason for o in outcomes if o.reason})[:5],
             )  # fmt: skip
             journal.scalar("plan/success", done / max(1, len(outcomes)))
-            journal.seal(tx)
+            self.seal(tx)
 
     # -- parts ---------------------------------------------------------------------------------------------------
 
     @property
     def practice_config(self) -> PracticeConfig:
         return PracticeConfig(num_envs=max(16, self.config.num_envs), threads=self.config.threads)
+
+    @cached_property
+    def kept(self) -> KeptStates:
+        """The states that executions ended in, as of the last sealed round."""
+        state = self.journal.state
+        return KeptStates.load(self.journal.directory / state.kept) if state.kept else KeptStates()
+
+    def seal(self, tx: Any) -> None:
+        """Makes the round durable: kept states first, then all that the journal holds."""
+        journal, name = self.journal, f"kept-{self.journal.round}.safetensors"
+        self.kept.save(journal.directory / name)
+        journal.state.kept = name
+        journal.seal(tx)
+        for old in journal.directory.glob("kept-*.safetensors"):
+            if old.name != name:
+                old.unlink()
 
     def starts(self, name: str, kin: dict[str, list[str]]) -> dict[str, MultiCriticPPO]:
         """What practice may begin from: play relabelled for the goals and cloned, and what was practised before."""
@@ -267,22 +294,26 @@ class Worker:
         admitted = [decision.goal for decision in decisions if decision.admitted]
         if not admitted:
             return []
-        with tempfile.TemporaryDirectory() as scratch:
-            policy.save_pretrained(Path(scratch) / "policy")
-            skill = tx.add_skill(
-                schema, Path(scratch) / "policy", conditioning={"kind": "goal"}, signature={"schema": schema},
-                parent=parent, provenance=provenance,
-            )  # fmt: skip
-        for decision in decisions:
-            tx.add_decision(skill.version, decision)
-        operator = Operator(schema)
+        operator, executed, starts = Operator(schema), {}, self.kept.arrays()
         for k, goal in enumerate(admitted):
-            found = measure(policy, goal, EXECUTIONS, self.seed(6, k), threads=self.config.threads, free_starts=True)
+            found = measure(
+                policy, goal, min(EXECUTIONS, self.config.gate.n), self.seed(6, k), threads=self.config.threads,
+                free_starts=True, kept=self.kept, starts=starts,
+            )  # fmt: skip
             self.spend(found.steps)
+            executed[goal] = [found.report.successes, found.report.n]
             parsed = Goal.parse(goal)
             before, after = symbolic_state(found.start), symbolic_state(found.end)
             for start, end, success in zip(before, after, found.report.success, strict=True):
                 operator.observe(parsed, start, end, bool(success))
+        with tempfile.TemporaryDirectory() as scratch:
+            policy.save_pretrained(Path(scratch) / "policy")
+            skill = tx.add_skill(
+                schema, Path(scratch) / "policy", conditioning={"kind": "goal"}, signature={"schema": schema},
+                parent=parent, provenance=provenance | {"executed": executed},
+            )  # fmt: skip
+        for decision in decisions:
+            tx.add_decision(skill.version, decision)
         tx.count(operator.counts())
         self.journal.state.operators[schema] = operator.to_dict()
         count = len(self.journal.library.mastered())

@@ -24,19 +24,19 @@ from envs.predicates import (
     INSIDE,
     LAMP,
     LIT,
-    OBJECT_INDEX,
     ON,
     OPEN,
+    PLACED,
     TOOL,
     WIDTH,
     literal_distance,
 )  # fmt: skip
 
-__all__ = ["AREA_HIGH", "AREA_LOW", "START_COLUMNS", "draw_places", "draw_starts"]
+__all__ = ["AREA_HIGH", "AREA_LOW", "START_COLUMNS", "draw_kept", "draw_places", "draw_starts"]
 
 AREA_LOW, AREA_HIGH = np.array([0.385, 0.0]), np.array([0.63, 0.21])  # where blocks lie, m
 START_COLUMNS = 16  # red x y z yaw, blue x y z yaw, drawer, lamp, tool x y z yaw, opening (m), spare
-_CABINET = OBJECT_INDEX["cabinet"]
+_LEVEL = 0.008  # m above the table's rest that still counts as lying on the table
 _CX, _CY = float(CABINET[0]), float(CABINET[1])
 _LOW, _HIGH = (float(v) for v in AREA_LOW), (float(v) for v in AREA_HIGH)
 _LX, _LY = _LOW
@@ -155,6 +155,78 @@ def _free(start, x, y, z):
 
 
 @nb.njit(cache=True, nogil=True)
+def _reachable(x, count, codes):
+    """Whether blocks lie so that the goal's relations between them can be brought about by moving one."""
+    for j in range(count):
+        c = codes[j]
+        if c[1] >= 2 or c[2] < 0 or c[2] >= 2 or c[1] == c[2]:
+            continue
+        first = x[BLOCK + BLOCK_STRIDE * c[1] + 2]
+        second = x[BLOCK + BLOCK_STRIDE * c[2] + 2]
+        if c[0] == ON and c[3] > 0:
+            if first > 2 * BLOCK_HALF and second > BLOCK_HALF + 0.001:
+                return False
+        elif c[0] != ON and second > BLOCK_HALF + _LEVEL:  # side by side on the table: the other block must lie there
+            return False
+    return True
+
+
+@nb.njit(cache=True, nogil=True)
+def _at_hand(x, count, codes):
+    """Whether one skill can reach the goal from facts x that experience left: nothing shut away or built upon."""
+    for j in range(count):
+        c = codes[j]
+        if c[0] == INSIDE and x[DRAWER] < 0.13:
+            return False
+        if c[1] >= 2:
+            continue
+        p, q = BLOCK + BLOCK_STRIDE * c[1], BLOCK + BLOCK_STRIDE * (1 - c[1])
+        aside = math.sqrt((x[p] - x[q]) ** 2 + (x[p + 1] - x[q + 1]) ** 2)
+        if aside < 0.03 and x[q + 2] - x[p + 2] > 0.02:  # something lies on it
+            return False
+        inside = abs(x[p] - _CX) < 0.12 and x[p + 1] < _CY + x[DRAWER] + 0.1 and x[p + 2] < CABINET_TOP
+        if inside and x[DRAWER] < 0.13:
+            return False
+    return _reachable(x, count, codes)
+
+
+@nb.njit(cache=True, nogil=True)
+def draw_kept(seed, slots, episodes, share, facts, count, codes, place, chosen):
+    """Chooses kept states to begin from: fills chosen int64[m] (row of ``facts``, or -1: draw a start instead).
+
+    A slot is offered a kept state with probability ``share``; of up to eight rows of facts float64[k, NX] it takes the
+    first from which its goal is still to be reached and can be. Fills undrawn places (nan) of its goal.
+    """
+    state = np.zeros(1, np.uint64)
+    start = np.zeros(START_COLUMNS)
+    given = place.copy()
+    for i in range(slots.shape[0]):
+        chosen[i] = -1
+        _seeded(state, seed + 2, slots[i], episodes[i])
+        if _uniform(state, 0.0, 1.0) >= share:
+            continue
+        for _ in range(8):
+            row = int(_uniform(state, 0.0, float(facts.shape[0])))
+            x = facts[row]
+            for b in range(2):
+                for k in range(3):
+                    start[4 * b + k] = x[BLOCK + BLOCK_STRIDE * b + k]
+            for j in range(count[i]):
+                for k in range(2):
+                    place[i, j, k] = given[i, j, k]
+            _places(state, start, count[i], codes[i], place[i])
+            holds = count[i] > 0
+            for j in range(count[i]):
+                c = codes[i, j]
+                d = literal_distance(x, c[0], c[1], c[2], place[i, j, 0], place[i, j, 1]) * c[3]
+                if d <= 0.0 or c[0] == PLACED:  # carrying begins anew
+                    holds = False
+            if not holds and _at_hand(x, count[i], codes[i]):
+                chosen[i] = row
+                break
+
+
+@nb.njit(cache=True, nogil=True)
 def draw_starts(seed, slots, episodes, count, codes, place, facts_columns, starts):
     """Draws starts float64[m, START_COLUMNS] for m slots and fills undrawn places (nan) of their goals.
 
@@ -222,14 +294,5 @@ def draw_starts(seed, slots, episodes, count, codes, place, facts_columns, start
                 d = literal_distance(x, c[0], c[1], c[2], place[i, j, 0], place[i, j, 1]) * c[3]
                 if d <= 0.0:
                     holds = False
-            reachable = True
-            for j in range(count[i]):
-                c = codes[i, j]
-                if c[0] == ON and c[2] != _CABINET and c[3] > 0:
-                    below = 4 * c[2]
-                    if start[4 * c[1] + 2] > 2 * BLOCK_HALF and start[below + 2] > BLOCK_HALF + 0.001:
-                        reachable = False
-                elif c[1] < 2 and c[2] >= 0 and c[2] < 2 and c[1] != c[2] and start[4 * c[2] + 2] > BLOCK_HALF + 0.001:
-                    reachable = False  # side by side on the table: the other block must lie there
-            if not holds and reachable:
+            if not holds and _reachable(x, count[i], codes[i]):
                 break

@@ -26,7 +26,7 @@ from embodied.viz.film import film
 
 def tiny(out: Path, **changes: Any) -> RunConfig:
     config = RunConfig(
-        name="life", out=str(out), steps=30_000, num_envs=16, threads=1, play_steps=1_600, flow_updates=3,
+        name="life", out=str(out), steps=50_000, num_envs=16, threads=1, play_steps=1_600, flow_updates=3,
         practice_steps=512, heldout_episodes=0, gate=GateConfig(1, 2, 2, 0.0),
         render=RenderConfig(width=64, height=48),
     )  # fmt: skip
