@@ -17,7 +17,7 @@ import mujoco
 import numba as nb
 import numpy as np
 
-__all__ = ["Chain", "forward_kinematics", "solve"]
+__all__ = ["Chain", "forward_kinematics", "solve", "tool_motion"]
 
 DAMPING = 1e-4
 POSTURE_WEIGHT = 0.06
@@ -79,6 +79,25 @@ def _chain(q, positions, rotations, axes, origins, tool, rot, tmp):
             origins[k, a] = tool[a]
     for a in range(3):
         tool[a] += rot[a, 0] * positions[8, 0] + rot[a, 1] * positions[8, 1] + rot[a, 2] * positions[8, 2]
+
+
+@nb.njit(cache=True, nogil=True)
+def tool_motion(q, dq, positions, rotations, axes, origins, rot, tmp, out):
+    """Fills out float64[7] with the tool's x y z (m), yaw (rad) and velocity (m/s) for joints q, dq float64[≥ 7].
+
+    axes and origins float64[7, 3], rot and tmp float64[3, 3] are scratch.
+    """
+    _chain(q, positions, rotations, axes, origins, out, rot, tmp)
+    out[3] = math.atan2(rot[1, 0], rot[0, 0])
+    for a in range(3):
+        out[4 + a] = 0.0
+    for k in range(7):
+        d0 = out[0] - origins[k, 0]
+        d1 = out[1] - origins[k, 1]
+        d2 = out[2] - origins[k, 2]
+        out[4] += (axes[k, 1] * d2 - axes[k, 2] * d1) * dq[k]
+        out[5] += (axes[k, 2] * d0 - axes[k, 0] * d2) * dq[k]
+        out[6] += (axes[k, 0] * d1 - axes[k, 1] * d0) * dq[k]
 
 
 @nb.njit(cache=True, nogil=True)

@@ -12,13 +12,13 @@ from mujoco import batch
 
 __all__ = ["Simulation"]
 
-_STAGE = int(mujoco.mjtStage.mjSTAGE_VEL)
 _NONE = int(mujoco.mjtStage.mjSTAGE_NONE)
 _BAD = [int(getattr(mujoco.mjtWarning, f"mjWARN_BAD{name}")) for name in ("QPOS", "QVEL", "QACC")]
 
 
 class Simulation:
-    """n simulations. Live views: qpos [n, nq], qvel [n, nv], ctrl [n, nu], sensor [n, nsensordata] (read only)."""
+    """n simulations. Live views: qpos [n, nq], qvel [n, nv], ctrl [n, nu], time [n]. There are no sensors: what an
+    environment looks at is computed from qpos and qvel, which saves a forward pass after every step."""
 
     def __init__(self, model: mujoco.MjModel, n: int, threads: int = 0):
         self.model, self.n = model, n
@@ -28,7 +28,6 @@ class Simulation:
         self.ctrl = self.batch.bind("ctrl")
         self.time = self.batch.bind("time")
         self.warmstart = self.batch.bind("qacc_warmstart")
-        self.sensor = self.batch.bind("sensordata")
         self.threads = int(self.batch.nthread)
         self._fields = (self.qpos, self.qvel, self.ctrl, self.warmstart)
         self.state_size = sum(field.shape[1] for field in self._fields)
@@ -36,7 +35,7 @@ class Simulation:
     def step(self, substeps: int) -> np.ndarray | None:
         """Advances all by ``substeps`` physics steps; ids of simulations that went bad, or None."""
         try:
-            self.batch.step(nstep=substeps, stage=_STAGE)
+            self.batch.step(nstep=substeps, stage=_NONE)
         except batch.SimulationError as error:
             return np.asarray(error.ids)
         counts = self.batch.warning[:, _BAD, 1]
@@ -49,16 +48,12 @@ class Simulation:
         self.batch.reset(ids.astype(np.int32), stage=_NONE)
         self.batch.warning[ids] = 0
 
-    def refresh(self, ids: np.ndarray) -> None:
-        """Recomputes positions, velocities and sensors of simulations ``ids`` after their state was written."""
-        self.batch.forward(ids.astype(np.int32), stage=_STAGE)
-
     def get_state(self, ids: np.ndarray) -> np.ndarray:
         """Copies of the states, float64[len(ids), state_size]: qpos, qvel, ctrl, warm start."""
         return np.concatenate([field[ids] for field in self._fields], axis=1)
 
     def set_state(self, ids: np.ndarray, states: np.ndarray) -> None:
-        """Writes states from `get_state`; call `clear` before and `refresh` after."""
+        """Writes states from `get_state`; call `clear` before."""
         at = 0
         for field in self._fields:
             field[ids] = states[:, at : at + field.shape[1]]

@@ -7,7 +7,7 @@ import math
 import numba as nb
 import numpy as np
 
-from envs.kinematics import solve
+from envs.kinematics import solve, tool_motion
 from envs.playroom.scene import BUTTON_TRAVEL
 from envs.predicates import (
     B_PEAK,
@@ -28,9 +28,13 @@ from envs.predicates import (
     YAW,
 )  # fmt: skip
 
-__all__ = ["LATCHES", "STEP_M", "STEP_RAD", "WORKSPACE_HIGH", "WORKSPACE_LOW", "extract", "joint_action", "tool_action"]
+__all__ = [
+    "LATCHES", "STEP_M", "STEP_RAD", "WORKSPACE_HIGH", "WORKSPACE_LOW", "extract", "joint_action", "tool_action",
+    "write_starts",
+]  # fmt: skip
 
 STEP_M, STEP_RAD, STEP_JOINT = 0.03, 0.15, 0.12  # what an action of 1 moves a step: m, rad of yaw, rad of a joint
+IK_ITERATIONS = 1  # of damped least squares a control step: what is left over is made good in the next one
 LEASH = 0.05  # the commanded pose stays within this of the real one (no wind-up), m
 YAW_LIMIT = 0.95  # rad; blocks repeat every 90 degrees
 WORKSPACE_LOW, WORKSPACE_HIGH = np.array([0.30, -0.41, 0.014]), np.array([0.68, 0.38, 0.30])
@@ -60,7 +64,7 @@ def tool_action(action, facts, latches, qcmd, ctrl, positions, rotations, low, h
         yaw = min(facts[i, YAW] + 0.3, max(facts[i, YAW] - 0.3, yaw))
         latches[i, L_YAW] = min(YAW_LIMIT, max(-YAW_LIMIT, yaw))
         latches[i, L_GRIP] = _unit(action[i, 4])
-    solve(qcmd, latches[:, :3], latches[:, L_YAW], positions, rotations, low, high, home, 2)
+    solve(qcmd, latches[:, :3], latches[:, L_YAW], positions, rotations, low, high, home, IK_ITERATIONS)
     for i in range(n):
         for k in range(7):
             ctrl[i, k] = qcmd[i, k]
@@ -84,17 +88,54 @@ def joint_action(action, facts, latches, qcmd, ctrl, low, high):
 
 
 @nb.njit(cache=True, nogil=True)
-def extract(qpos, qvel, sensor, latches, facts, lost):
-    """Facts float64[n, len(COLUMNS)] from simulator arrays; updates lamp's and peaks' latches, marks lost blocks."""
-    for i in range(qpos.shape[0]):
-        s = sensor[i]
+def write_starts(slots, starts, qpos, ctrl, qcmd, latches, positions, rotations, low, high, home):
+    """Writes starts float64[m, START_COLUMNS] into cleared simulations ``slots`` int64[m]."""
+    q = np.empty((slots.shape[0], 7))
+    q[:] = home
+    solve(q, starts[:, 10:13], starts[:, 13], positions, rotations, low, high, home, 25)
+    for row in range(slots.shape[0]):
+        i, start = slots[row], starts[row]
+        for k in range(7):
+            qpos[i, k] = q[row, k]
+            ctrl[i, k] = q[row, k]
+            qcmd[i, k] = q[row, k]
+        qpos[i, 7] = start[14] / 2
+        qpos[i, 8] = start[14] / 2
+        ctrl[i, 7] = 255.0 if start[14] > 0.0 else 0.0
+        for block in range(2):
+            at, pose = 9 + 7 * block, 4 * block
+            for k in range(3):
+                qpos[i, at + k] = start[pose + k]
+            qpos[i, at + 3] = math.cos(start[pose + 3] / 2)
+            qpos[i, at + 4] = 0.0
+            qpos[i, at + 5] = 0.0
+            qpos[i, at + 6] = math.sin(start[pose + 3] / 2)
+        qpos[i, 23] = start[8]
+        for k in range(LATCHES):
+            latches[i, k] = start[10 + k] if k < 4 else 0.0
+        latches[i, L_GRIP] = 1.0 if start[14] > 0.0 else -1.0
+        latches[i, L_LAMP] = start[9]
+
+
+@nb.njit(cache=True, nogil=True)
+def extract(slots, qpos, qvel, latches, facts, lost, positions, rotations):
+    """Facts float64[n, len(COLUMNS)] of ``slots`` int64[m] from the simulator's arrays and the arm's chain.
+
+    Updates the latches of lamp and peaks, marks lost blocks.
+    """
+    axes = np.empty((7, 3))
+    origins = np.empty((7, 3))
+    rot = np.empty((3, 3))
+    tmp = np.empty((3, 3))
+    s = np.empty(7)
+    for i in slots:
         x = facts[i]
+        tool_motion(qpos[i], qvel[i], positions, rotations, axes, origins, rot, tmp, s)
         for k in range(3):
             x[TOOL + k] = s[k]
-            x[TOOL_V + k] = s[7 + k]
+            x[TOOL_V + k] = s[4 + k]
             x[LAG + k] = latches[i, k] - s[k]
-        w, a, b, c = s[3], s[4], s[5], s[6]
-        x[YAW] = math.atan2(2 * (a * b + w * c), 1 - 2 * (b * b + c * c))
+        x[YAW] = s[3]
         x[LAG + 3] = latches[i, L_YAW] - x[YAW]
         x[WIDTH] = qpos[i, 7] + qpos[i, 8]
         x[WIDTH + 1] = qvel[i, 7] + qvel[i, 8]
@@ -102,11 +143,11 @@ def extract(qpos, qvel, sensor, latches, facts, lost):
         lost[i] = False
         for block in range(2):
             p = BLOCK + BLOCK_STRIDE * block
-            at = 10 + 7 * block
+            pose = qpos[i, 9 + 7 * block : 16 + 7 * block]
             for k in range(3):
-                x[p + k] = s[at + k]
+                x[p + k] = pose[k]
                 x[p + B_V + k] = qvel[i, 9 + 6 * block + k]
-            w, a, b, c = s[at + 3], s[at + 4], s[at + 5], s[at + 6]
+            w, a, b, c = pose[3], pose[4], pose[5], pose[6]
             # Rotation columns' z parts tell which body axis stands upright; the next axis gives the yaw.
             z0, z1, z2 = 2 * (a * c - w * b), 2 * (b * c + w * a), 1 - 2 * (a * a + b * b)
             if abs(z2) >= abs(z0) and abs(z2) >= abs(z1):
@@ -118,9 +159,9 @@ def extract(qpos, qvel, sensor, latches, facts, lost):
             else:
                 x[p + B_YAW] = math.atan2(2 * (b * c - w * a), 2 * (a * c + w * b))
                 x[p + B_UP] = abs(z1)
-            latches[i, L_PEAK + block] = max(latches[i, L_PEAK + block], s[at + 2] - 0.02)
+            latches[i, L_PEAK + block] = max(latches[i, L_PEAK + block], pose[2] - 0.02)
             x[p + B_PEAK] = latches[i, L_PEAK + block]
-            if s[at] < 0.25 or s[at] > 0.75 or s[at + 1] < -0.50 or s[at + 1] > 0.45 or s[at + 2] < -0.02:
+            if pose[0] < 0.25 or pose[0] > 0.75 or pose[1] < -0.50 or pose[1] > 0.45 or pose[2] < -0.02:
                 lost[i] = True
         x[DRAWER] = qpos[i, 23]
         x[DRAWER + 1] = qvel[i, 21]

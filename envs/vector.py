@@ -16,7 +16,7 @@ from gymnasium.vector.utils import batch_space
 
 from envs.goal_clock import GoalClock
 from envs.goals import Goal
-from envs.kinematics import Chain, solve
+from envs.kinematics import Chain
 from envs.observations import FEATURES, GOAL_DIM, GROUPS, LIMIT, features, goal_targets
 from envs.playroom.resets import START_COLUMNS, draw_kept, draw_starts
 from envs.playroom.robot import HOME
@@ -25,7 +25,7 @@ from envs.predicates import B_PEAK, BLOCK, BLOCK_STRIDE, COLUMNS, DRAWER, LAMP
 from envs.rewards import COSTS, REWARD_TERMS, reward_terms
 from envs.simulation import Simulation
 from envs.single import TabletopEnv
-from envs.step import L_GRIP, L_LAMP, L_PEAK, LATCHES, extract, joint_action, tool_action
+from envs.step import L_PEAK, LATCHES, extract, joint_action, tool_action, write_starts
 
 __all__ = ["CONTROL_HZ", "DEFAULT_GOALS", "ENV_ID", "TabletopEnv", "TabletopVectorEnv"]
 
@@ -106,6 +106,7 @@ class TabletopVectorEnv(VectorEnv):
         self.chain = Chain.from_model(self.simulation.model, HOME)
         self._chain = (self.chain.positions, self.chain.rotations, self.chain.low, self.chain.high, self.chain.home)
         n = num_envs
+        self._all = np.arange(n)
         self.clock = GoalClock(n, hold)
         self.distance, self.elapsed = self.clock.distance, self.clock.elapsed
         self.facts = np.zeros((n, len(COLUMNS)))
@@ -206,9 +207,8 @@ class TabletopVectorEnv(VectorEnv):
             broken[bad] = True
             self.simulation.clear(bad)
             self.simulation.qpos[bad, :7] = HOME
-            self.simulation.refresh(bad)
         kept = self.facts[broken] if broken.any() else None
-        extract(self.simulation.qpos, self.simulation.qvel, self.simulation.sensor, self.latches, self.facts, self.lost)
+        self._extract(self._all)
         if kept is not None:
             self.facts[broken] = kept
         self.clock.judge(self._seed, self.episodes, self.facts)
@@ -338,28 +338,10 @@ class TabletopVectorEnv(VectorEnv):
 
     def _write(self, slots: np.ndarray, starts: np.ndarray) -> None:
         """Puts simulations into drawn starts."""
-        simulation = self.simulation
-        simulation.clear(slots)
-        q = np.tile(self.chain.home, (len(slots), 1))
-        solve(q, starts[:, 10:13], starts[:, 13], *self._chain, 25)
-        simulation.qpos[slots, :7] = q
-        simulation.qpos[slots, 7:9] = starts[:, 14:15] / 2
-        simulation.ctrl[slots, :7] = q
-        simulation.ctrl[slots, 7] = np.where(starts[:, 14] > 0, 255, 0)
-        self._qcmd[slots] = q
-        for block in range(2):
-            at, pose = 9 + 7 * block, starts[:, 4 * block : 4 * block + 4]
-            simulation.qpos[slots, at : at + 3] = pose[:, :3]
-            simulation.qpos[slots, at + 3] = np.cos(pose[:, 3] / 2)
-            simulation.qpos[slots, at + 4 : at + 6] = 0
-            simulation.qpos[slots, at + 6] = np.sin(pose[:, 3] / 2)
-        simulation.qpos[slots, 23] = starts[:, 8]
-        self.latches[slots] = 0.0
-        self.latches[slots, :4] = starts[:, 10:14]
-        self.latches[slots, L_GRIP] = np.where(starts[:, 14] > 0, 1.0, -1.0)
-        self.latches[slots, L_LAMP] = starts[:, 9]
-        simulation.refresh(slots)
-        self._extract_now(slots)
+        s = self.simulation
+        s.clear(slots)
+        write_starts(slots, starts, s.qpos, s.ctrl, self._qcmd, self.latches, *self._chain)
+        self._extract(slots)
 
     def _resume(self, slots: np.ndarray, states: np.ndarray) -> None:
         """Puts simulations into states from `get_state`."""
@@ -368,15 +350,12 @@ class TabletopVectorEnv(VectorEnv):
         self.simulation.set_state(slots, states[:, :size])
         self.latches[slots] = states[:, size : size + LATCHES]
         self._qcmd[slots] = states[:, size + LATCHES :]
-        self.simulation.refresh(slots)
-        self._extract_now(slots)
+        self._extract(slots)
 
-    def _extract_now(self, slots: np.ndarray) -> None:
-        """Facts of ``slots`` alone (the others' latches must not see a second look at the same step)."""
-        latches, facts, lost = self.latches[slots], self.facts[slots], self.lost[slots]
+    def _extract(self, slots: np.ndarray) -> None:
+        """Facts of ``slots`` (the others' latches must not see a second look at the same step)."""
         s = self.simulation
-        extract(s.qpos[slots], s.qvel[slots], s.sensor[slots], latches, facts, lost)
-        self.latches[slots], self.facts[slots], self.lost[slots] = latches, facts, lost
+        extract(slots, s.qpos, s.qvel, self.latches, self.facts, self.lost, *self._chain[:2])
 
     def _featurise(self) -> None:
         codes = self.clock.codes

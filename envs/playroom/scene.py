@@ -53,7 +53,7 @@ def build_spec(sleep: bool = True) -> mujoco.MjSpec:
     spec = mujoco.MjSpec()
     spec.modelname = "embodied-tabletop"
     spec.compiler.degree = False
-    spec.memory = 4 << 20
+    spec.memory = 1 << 19  # bytes a simulation; the busiest scenes take 64 KiB
     option = spec.option
     option.timestep = TIMESTEP
     option.integrator = mujoco.mjtIntegrator.mjINT_IMPLICITFAST
@@ -81,7 +81,6 @@ def build_spec(sleep: bool = True) -> mujoco.MjSpec:
     _add_camera(world, "front", (1.35, 0.42, 0.72), (0.42, -0.04, 0.12), 42)
     _add_camera(world, "side", (0.62, 1.15, 0.55), (0.46, -0.02, 0.1), 42)
     _add_camera(world, "top", (0.50, -0.01, 1.35), (0.4999, -0.01, 0.0), 42)
-    _add_sensors(spec)
     return spec
 
 
@@ -151,23 +150,6 @@ def _add_camera(world, name: str, position, target, fovy: float) -> None:
     quat = np.zeros(4)
     mujoco.mju_mat2Quat(quat, np.stack([right, np.cross(back, right), back], axis=1).ravel())
     world.add_camera(name=name, pos=position, quat=quat, fovy=fovy)
-
-
-def _add_sensors(spec) -> None:
-    """Sensors, in this order: tool position, quaternion, linear velocity; each block's position and quaternion."""
-    site, body = mujoco.mjtObj.mjOBJ_SITE, mujoco.mjtObj.mjOBJ_BODY
-    for kind in ("FRAMEPOS", "FRAMEQUAT", "FRAMELINVEL"):
-        spec.add_sensor(
-            name=f"tool_{kind.lower()}", type=getattr(mujoco.mjtSensor, f"mjSENS_{kind}"), objtype=site, objname="tool"
-        )
-    for name in BLOCKS:
-        for kind in ("FRAMEPOS", "FRAMEQUAT"):
-            spec.add_sensor(
-                name=f"{name}_{kind.lower()}",
-                type=getattr(mujoco.mjtSensor, f"mjSENS_{kind}"),
-                objtype=body,
-                objname=name,
-            )
 
 
 def _box(body, pos, size, bits: tuple[int, int], rgba, mass: float = 0.0, name: str = "", friction=None) -> None:
