@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import gymnasium
+import mujoco
 import numpy as np
 import pytest
 from gymnasium.utils.env_checker import check_env
@@ -14,7 +15,7 @@ from stable_baselines3.common.env_checker import check_env as sb3_check_env
 import envs
 from envs.goals import GoalError
 from envs.observations import FEATURES
-from envs.predicates import COLUMNS
+from envs.predicates import COLUMNS, TOOL, TOOL_V, YAW
 from envs.vector import ENV_ID, TabletopEnv, TabletopVectorEnv
 
 GOALS = ["open(drawer)", "lit(lamp)", "placed(red, anywhere)", "lifted(blue)"]
@@ -318,3 +319,22 @@ def test_unknown_options_and_wrong_actions_are_refused():
     with pytest.raises(ValueError, match="8 columns; 'tool' control takes 5"):
         env.step(np.zeros((2, 8)))
     assert env.facts[:, TOOL_Z].min() > 0
+
+
+def test_the_tool_moves_as_the_simulator_says():
+    env = TabletopVectorEnv(3, threads=1, sleep=False)
+    env.reset(seed=0)
+    for action in np.random.default_rng(0).uniform(-1, 1, (12, 3, 5)):
+        env.step(action)
+    model = env.simulation.model
+    data, site = mujoco.MjData(model), model.site("tool").id
+    for i in range(3):
+        data.qpos[:], data.qvel[:] = env.simulation.qpos[i], env.simulation.qvel[i]
+        mujoco.mj_step1(model, data)
+        velocity = np.zeros(6)
+        mujoco.mj_objectVelocity(model, data, mujoco.mjtObj.mjOBJ_SITE, site, velocity, 0)
+        frame = data.site_xmat[site].reshape(3, 3)
+        assert np.allclose(env.facts[i, TOOL : TOOL + 3], data.site_xpos[site], atol=1e-9)
+        assert np.allclose(env.facts[i, TOOL_V : TOOL_V + 3], velocity[3:], atol=1e-9)
+        assert np.isclose(env.facts[i, YAW], np.arctan2(frame[1, 0], frame[0, 0]))
+    env.close()
