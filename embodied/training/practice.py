@@ -37,7 +37,6 @@ class PracticeConfig:
     trials: int = 40  # episodes a candidate start is measured on, a grounding
     clone_epochs: int = 15
     clone_rows: int = 60_000
-    kept_share: float = 0.5  # of the episodes begin where earlier executions ended
     threads: int = 0
 
 
@@ -119,16 +118,18 @@ def practise(
     *,
     warm: bool,
     kept: tuple[np.ndarray, np.ndarray] | None = None,
+    kept_share: float = 0.0,
     on_iteration: Callable[[dict[str, float]], None] | None = None,
 ) -> PracticeOutcome:
     """Practises ``goals`` (one schema's groundings) for at least ``steps`` environment steps.
 
     Episodes run on after success, to the time limit, so that staying in the goal is what is learnt. ``warm`` gives the
-    critics a head start on a policy that already acts well. ``kept`` (states, facts) are begun from as well.
+    critics a head start on a policy that already acts well. A share
+    ``kept_share`` of the episodes begins in one of ``kept`` (states, facts).
     """
     env = TabletopVectorEnv(
         config.num_envs, goals, max_steps=MAX_STEPS, terminate_on_success=False, threads=config.threads,
-        kept=kept, kept_share=config.kept_share,
+        kept=kept, kept_share=kept_share,
     )  # fmt: skip
     observation, _ = env.reset(seed=seed)
     env.elapsed[:] = np.random.default_rng(seed).integers(0, MAX_STEPS, config.num_envs)  # episodes end at all times
