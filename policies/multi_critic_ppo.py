@@ -45,7 +45,7 @@ from policies.checkpoint import (
 from policies.cloning import fit_mean
 from policies.distributions import gaussian_kl, gaussian_log_prob
 from policies.multi_critic import Critics, clip_each_gradient, combine_advantages, explained_variance, gae
-from policies.networks import MLP
+from policies.networks import GripperMLP
 from policies.normalization import ObservationNorm, ReturnScale
 from policies.practice import PracticeResult, train_ppo
 from policies.rollout import Rollout
@@ -104,22 +104,6 @@ class MultiCriticPPOConfig:
             raise ValueError("epochs and minibatch must be at least 1.")
 
 
-class _Actor(MLP):
-    """The mean of each action component; the last one, the gripper's, is kept within +-`limit` (0: free).
-
-    A gripper whose mean sits far beyond its range is never seen to let go: noise of any sensible size cannot change its
-    sign. Squashed below the range, holding stays firm and letting go stays within what is tried.
-    """
-
-    limit = 0.0
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        mean = super().forward(x)
-        if self.limit <= 0.0:
-            return mean
-        return torch.cat([mean[..., :-1], self.limit * torch.tanh(mean[..., -1:] / self.limit)], dim=-1)
-
-
 class _Networks(nn.Module):
     """All that is saved with the policy."""
 
@@ -128,7 +112,7 @@ class _Networks(nn.Module):
         inputs, outputs = config.observation_size, config.action_size
         discounts = config.discounts if config.critic == "multi" else config.discounts[:1]
         self.norm = ObservationNorm(inputs, config.observation_limit)
-        self.actor = _Actor((inputs, *config.hidden, outputs), "elu", 0.01, generator)
+        self.actor = GripperMLP((inputs, *config.hidden, outputs), "elu", 0.01, generator)
         self.actor.limit = config.gripper_limit
         self.log_std = nn.Parameter(torch.full((outputs,), math.log(config.initial_std)))
         self.critics = Critics(len(discounts), inputs, config.critic_hidden, generator)

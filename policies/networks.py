@@ -44,6 +44,22 @@ class MLP(nn.Sequential):
         super().__init__(*layers)
 
 
+class GripperMLP(MLP):
+    """An action's mean whose last component, the gripper's, is kept within ±``limit`` (0: free).
+
+    A gripper whose mean sits far beyond its range is never seen to let go: noise of any sensible size cannot change its
+    sign. Squashed below the range, holding stays firm and letting go stays within what is tried.
+    """
+
+    limit = 0.0
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        mean = super().forward(x)
+        if self.limit <= 0.0:
+            return mean
+        return torch.cat([mean[..., :-1], self.limit * torch.tanh(mean[..., -1:] / self.limit)], dim=-1)
+
+
 class EnsembleMLP(nn.Module):
     """K separate perceptrons of equal shape on the same input, as one batched computation.
 

@@ -8,11 +8,13 @@ from __future__ import annotations
 import json
 import os
 import shlex
+import shutil
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -50,6 +52,11 @@ def fresh_install(context: Context) -> Measurement:
         conditions["the main job ends"] = _shell(job, here, offline) == 0
         minutes = (time.monotonic() - begin) / 60
         conditions["a report is left"] = any(here.glob(f"runs/*/{runs.REPORT}"))
+        context.out.mkdir(parents=True, exist_ok=True)
+        for run in here.glob("runs/*"):  # kept: other claims can be measured on it
+            kept = context.out / f"fresh-{run.name}-{time.strftime('%Y%m%d-%H%M%S')}"
+            shutil.copytree(run, kept)
+            details["run"] = str(kept)
         if not context.quick:
             there = Path(work, "test")
             checkout.copy(there)
@@ -152,10 +159,14 @@ def kill_and_resume(context: Context) -> Measurement:
 def same_seed_twice(context: Context) -> Measurement:
     """main.g: two runs of a seed; the share of digests (episodes, library) that are identical."""
     preset = "smoke" if context.quick else "quick"
-    seeds = context.seeds_or(1)
+    if context.runs:
+        seeds, pairs = _twins(context.runs)
+    else:
+        seeds = context.seeds_or(1)
+        pairs = [tuple(_live(context, preset, seed, label=label) for label in ("first", "second")) for seed in seeds]
     same = []
-    for seed in seeds:
-        one, other = (runs.digests(_live(context, preset, seed, label=label)) for label in ("first", "second"))
+    for pair in pairs:
+        one, other = map(runs.digests, pair)
         same += [one[key] == other[key] for key in one]
     return Measurement(sum(same) / len(same), None, seeds, len(same), {}, {"preset": preset})
 
@@ -167,6 +178,16 @@ def _runs_of(context: Context, preset: str) -> tuple[tuple[int, ...], list[Path]
         return tuple(runs.config(run).seed for run in found), found
     seeds = context.seeds_or(1)
     return seeds, [_live(context, preset, seed) for seed in seeds]
+
+
+def _twins(given: tuple[Path, ...]) -> tuple[tuple[int, ...], list[tuple[Path, ...]]]:
+    """Seed and runs of two finished lives. Raises ClaimError where they are not two of the same settings."""
+    found = [runs.find(run) for run in given]
+    settings = [replace(runs.config(run), name="twin", out="") for run in found]
+    if len(found) != 2 or settings[0] != settings[1] or found[0] == found[1]:
+        names = ", ".join(map(str, found))
+        raise ClaimError(f"give two different runs of the same settings and seed to compare, not: {names}")
+    return (settings[0].seed,), [tuple(found)]
 
 
 def _live(context: Context, preset: str, seed: int, *overrides: str, label: str = "run") -> Path:

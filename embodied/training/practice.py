@@ -55,7 +55,7 @@ def fresh(seed: int, config: PracticeConfig) -> MultiCriticPPO:
     return MultiCriticPPO(
         MultiCriticPPOConfig(
             FEATURES, ACTIONS["tool"], REWARD_TERMS, weights=config.weights, initial_std=config.cold_std,
-            advantage_floor=0.05, critic_hidden=(128, 128), epochs=3, minibatch=1536, target_kl=0.02,
+            advantage_floor=0.05, critic_hidden=(128, 128), epochs=3, minibatch=1536, target_kl=0.01,
             gripper_std=config.gripper_std, gripper_limit=config.gripper_limit,
             seed=seed % (1 << 31),
         )

@@ -65,7 +65,7 @@ def test_a_life_ends_and_leaves_what_it_should(life: Path):
     assert [line["kind"] for line in lines[:5]] == ["play", *["practice"] * 3, "plan"]
     page = (life / runs.REPORT).read_text(encoding="utf-8")
     assert "finished" in page
-    assert runs.config(life).steps == 30_000
+    assert runs.config(life).steps == 50_000
     with runs.library(life) as library:
         last = library.last_round
         assert last is not None

@@ -101,3 +101,14 @@ def test_a_run_that_fails_is_said_to_fail(tmp_path: Path):
     with pytest.raises(ClaimError, match=f"exit code 3; its output is in {log}"):
         main_claims._end([sys.executable, "-c", "print('why'); raise SystemExit(3)"], log)
     assert log.read_text() == "why\n"
+
+
+def test_two_runs_of_one_life_are_compared_and_others_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    one, other = (make_run(tmp_path / name, 3, ["open(drawer)"]) for name in ("one", "other"))
+    monkeypatch.setattr(runs, "digests", lambda run: {"episodes": "e", "library": "l"})
+    found = main_claims.same_seed_twice(context(tmp_path, one, other))
+    assert (found.figure, found.seeds, found.n) == (1.0, (3,), 2)
+    stranger = make_run(tmp_path / "stranger", 4, ["open(drawer)"])
+    for given in ((one, stranger), (one, one), (one,)):
+        with pytest.raises(ClaimError, match="two different runs of the same settings"):
+            main_claims.same_seed_twice(context(tmp_path, *given))
