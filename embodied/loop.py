@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
 from pathlib import Path
 
 from rich.console import Console
@@ -25,14 +24,13 @@ from embodied.language.grammar import GrammarModel
 from embodied.language.roles import Proposal, ProposeReply, ProposeRequest
 from embodied.progress import Progress, duration
 from embodied.repertoire import Repertoire
-from embodied.training.rounds import COMPOSED, Worker, schemas
+from embodied.training.rounds import COMPOSED, Worker, schemas, weak_links
 
 __all__ = ["run"]
 
 ENOUGH = 0.93  # lower bound above which a mastered goal is not practised further
 PLAN_EVERY = 4  # rounds between compositions, once there is something to compose
 MEND = 2  # the round after each composition in which what failed within plans is practised
-WEAK = 0.9  # success rate within plans below which a skill is worth mending
 
 
 def run(config: RunConfig, console: Console | None = None) -> Path:
@@ -109,7 +107,8 @@ def _propose(agent: LanguageModel, journal: Journal, config: RunConfig) -> tuple
             texts = [pair.goal for pair in pairs]
             return texts[0], pairs[0].reason, (texts * COMPOSED)[:COMPOSED]
     still_open = any(record.status == "open" for record in records)
-    weak = _weakest_link(state.chained, mastered)
+    failures = {goal: n for goal, n in weak_links(state.chained).items() if goal in mastered}
+    weak = max(failures, key=lambda goal: (failures[goal], goal), default="")
     if weak and (not still_open or journal.round % PLAN_EVERY == MEND):
         s, n = state.chained[weak]
         return weak, f"Within plans it lately worked in {round(100 * s / n)} % of attempts.", []
@@ -121,12 +120,6 @@ def _propose(agent: LanguageModel, journal: Journal, config: RunConfig) -> tuple
         return None, "", []
     why = f"Everything single is mastered; this is the weakest ({weakest.successes} of {weakest.n})."
     return weakest.goal, why, []
-
-
-def _weakest_link(chained: Mapping[str, list[float]], mastered: Mapping[str, object]) -> str | None:
-    """The mastered goal that failed most often within recent plans, if any fails more than now and then."""
-    failures = {g: n - s for g, (s, n) in chained.items() if g in mastered and n >= 4 and s < WEAK * n}
-    return max(failures, key=lambda goal: (failures[goal], goal), default=None)
 
 
 def _finish(journal: Journal, config: RunConfig, console: Console) -> None:

@@ -8,7 +8,7 @@ import numpy as np
 
 from envs.goals import Goal
 from envs.playroom.resets import draw_places
-from envs.predicates import MAX_LITERALS, Codes, encode, evaluate
+from envs.predicates import MAX_LITERALS, Codes, encode
 
 __all__ = ["GoalClock"]
 
@@ -62,13 +62,6 @@ class GoalClock:
         self.stage[slots] = 0
         self._assign(slots)
 
-    def begin(self, slots: np.ndarray) -> None:
-        """Starts the clock of ``slots`` anew: stage, steps and hold count."""
-        self.stage[slots] = 0
-        self.elapsed[slots] = 0
-        self._held[slots] = 0
-        self._reached[slots] = False
-
     def load(self, slots: np.ndarray, seed: int, episodes: np.ndarray, facts: np.ndarray) -> None:
         """Loads the codes of the slots' stages and draws the places that their goals leave open where they stand."""
         self._assign(slots)
@@ -78,28 +71,14 @@ class GoalClock:
         draw_places(seed, slots, draws, facts[slots], codes.count[slots], codes.codes[slots], place)
         codes.place[slots] = place
 
-    def look(self, facts: np.ndarray) -> None:
-        """Distances on facts float64[n, NX], without moving any clock."""
-        evaluate(facts, self.codes.count, self.codes.codes, self.codes.place, self.distance)
-
-    def judge(self, seed: int, episodes: np.ndarray, facts: np.ndarray) -> None:
-        """One step: distances and hold counts; on to the next stage where one is done."""
-        self.elapsed += 1
-        self.look(facts)
-        self._held = np.where(self.distance.min(axis=1) > 0, self._held + 1, 0)
-        if self._stages.max() > 1:
-            on = np.flatnonzero((self._held >= self.hold) & (self.stage < self._stages[self.goal_of] - 1))
-            if on.size:
-                self.stage[on] += 1
-                self._held[on] = 0
-                self.load(on, seed, episodes, facts)
-                self.look(facts)
-
-    def reached(self, trusted: np.ndarray) -> np.ndarray:
-        """bool[n]: whose goal has been held for long enough since it was given; only ``trusted`` slots can gain it."""
-        last = self.stage == self._stages[self.goal_of] - 1
-        self._reached |= (self._held >= self.hold) & last & trusted
-        return self._reached.copy()
+    @property
+    def arrays(self) -> tuple[np.ndarray, ...]:
+        """What `envs.settle.settle` needs of the clock; it moves stages, hold counts and steps on."""
+        now, known = self.codes, self._source
+        return (
+            now.count, now.codes, now.place, known.count, known.codes, known.place, self._first, self._stages,
+            self.goal_of, self.stage, self._held, self._reached, self.elapsed,
+        )  # fmt: skip
 
     def _assign(self, slots: np.ndarray) -> None:
         self.codes.assign(slots, self._source, self._first[self.goal_of[slots]] + self.stage[slots])

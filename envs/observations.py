@@ -55,6 +55,39 @@ _BX, _BY, _BZ = (float(v) for v in BUTTON)
 
 
 @nb.njit(cache=True, nogil=True)
+def slot_targets(row, count, codes, place, spot, targets, mask):
+    """Fills one slot's targets float64[8] and mask float64[4]; its role. spot float64[3] is scratch."""
+    for b in range(2):
+        for k in range(3):
+            targets[3 * b + k] = row[BLOCK + BLOCK_STRIDE * b + k]
+    targets[6] = row[DRAWER]
+    targets[7] = row[LAMP]
+    for k in range(GROUPS):
+        mask[k] = 0.0
+    role = -1
+    for j in range(count):
+        p, a, b, sign = codes[j, 0], codes[j, 1], codes[j, 2], codes[j, 3]
+        if p == OPEN or p == CLOSED:
+            targets[6] = 0.15 if (p == OPEN) == (sign > 0) else 0.0
+            mask[2] = 1.0
+        elif p == LIT:
+            targets[7] = 1.0 if sign > 0 else 0.0
+            mask[3] = 1.0
+        else:
+            if role < 0:
+                role = a
+            if sign > 0 and (
+                p == HOLDING or p == LIFTED or p == AT or p == PLACED or p == ON or p == INSIDE or p == LEFT_OF
+                or p == IN_FRONT_OF or p == NEXT_TO
+            ):  # fmt: skip
+                literal_target(row, p, a, b, place[j, 0], place[j, 1], spot)
+                for k in range(3):
+                    targets[3 * a + k] = spot[k]
+                mask[a] = 1.0
+    return max(role, 0)
+
+
+@nb.njit(cache=True, nogil=True)
 def goal_targets(x, count, codes, place, targets, mask, role):
     """Fills targets float64[n, 8], mask float64[n, 4] and role int64[n] (index of the first block) from goal codes.
 
@@ -62,35 +95,7 @@ def goal_targets(x, count, codes, place, targets, mask, role):
     """
     spot = np.empty(3)
     for i in range(x.shape[0]):
-        for b in range(2):
-            for k in range(3):
-                targets[i, 3 * b + k] = x[i, BLOCK + BLOCK_STRIDE * b + k]
-        targets[i, 6] = x[i, DRAWER]
-        targets[i, 7] = x[i, LAMP]
-        mask[i] = 0.0
-        role[i] = -1
-        for j in range(count[i]):
-            p, a, b, sign = codes[i, j, 0], codes[i, j, 1], codes[i, j, 2], codes[i, j, 3]
-            if p == OPEN or p == CLOSED:
-                targets[i, 6] = 0.15 if (p == OPEN) == (sign > 0) else 0.0
-                mask[i, 2] = 1.0
-            elif p == LIT:
-                targets[i, 7] = 1.0 if sign > 0 else 0.0
-                mask[i, 3] = 1.0
-            else:
-                if role[i] < 0:
-                    role[i] = a
-                if sign > 0 and (
-                    p == HOLDING or p == LIFTED or p == AT or p == PLACED or p == ON or p == INSIDE or p == LEFT_OF
-                    or p == IN_FRONT_OF or p == NEXT_TO
-                ):  # fmt: skip
-                    literal_target(x[i], p, a, b, place[i, j, 0], place[i, j, 1], spot)
-                    targets[i, 3 * a] = spot[0]
-                    targets[i, 3 * a + 1] = spot[1]
-                    targets[i, 3 * a + 2] = spot[2]
-                    mask[i, a] = 1.0
-        if role[i] < 0:
-            role[i] = 0
+        role[i] = slot_targets(x[i], count[i], codes[i], place[i], spot, targets[i], mask[i])
 
 
 @nb.njit(cache=True, nogil=True)
@@ -99,62 +104,66 @@ def _clip(v, limit):
 
 
 @nb.njit(cache=True, nogil=True)
+def slot_features(r, targets, mask, role, o):
+    """Fills one slot's features, o float32[FEATURES]. See `features`."""
+    for k in range(3):
+        o[k] = (r[TOOL + k] - _CENTRE[k]) * 8.0
+        o[3 + k] = r[TOOL_V + k] * 2.5
+        o[6 + k] = r[LAG + k] * 25.0
+    o[9] = r[YAW] * 1.5
+    o[10] = r[LAG + 3] * 5.0
+    o[11] = r[WIDTH] * 25.0 - 1.0
+    o[12] = r[WIDTH + 1] * 5.0
+    o[13] = r[GRIP]
+    c = 14
+    for slot in range(2):
+        b = role if slot == 0 else 1 - role
+        p = BLOCK + BLOCK_STRIDE * b
+        for k in range(3):
+            relative = r[p + k] - r[TOOL + k]
+            goal = targets[3 * b + k] - r[p + k]
+            o[c + k] = relative * 8.0
+            o[c + 3 + k] = _clip(relative * 40.0, 2.0)
+            o[c + 6 + k] = (r[p + k] - _CENTRE[k]) * 8.0
+            o[c + 9 + k] = _clip(r[p + B_V + k] * 4.0, 3.0)
+            o[c + 12 + k] = goal * 6.0 * mask[b]
+            o[c + 15 + k] = _clip(goal * 40.0, 2.0) * mask[b]
+        turn = 4.0 * (r[p + B_YAW] - r[YAW])
+        o[c + 18] = math.sin(turn)
+        o[c + 19] = math.cos(turn)
+        o[c + 20] = r[p + B_UP]
+        o[c + 21] = min(1.0, r[p + 8] * 15.0)
+        o[c + 22] = mask[b]
+        c += 23
+    first = BLOCK + BLOCK_STRIDE * role
+    second = BLOCK + BLOCK_STRIDE * (1 - role)
+    for k in range(3):
+        o[c + k] = _clip((r[second + k] - r[first + k]) * 12.0, 3.0)
+    c += 3
+    o[c] = r[DRAWER] * 12.0 - 1.0
+    o[c + 1] = _clip(r[DRAWER + 1] * 5.0, 3.0)
+    o[c + 2] = (targets[6] - r[DRAWER]) * 12.0 * mask[2]
+    o[c + 3] = mask[2]
+    o[c + 4] = (_HX - r[TOOL]) * 10.0
+    o[c + 5] = (_HY + r[DRAWER] - r[TOOL + 1]) * 10.0
+    o[c + 6] = (_HZ - r[TOOL + 2]) * 10.0
+    o[c + 7] = _clip((_HY + r[DRAWER] - r[TOOL + 1]) * 40.0, 2.0)
+    o[c + 8] = (_BX - r[TOOL]) * 10.0
+    o[c + 9] = (_BY - r[TOOL + 1]) * 10.0
+    o[c + 10] = (_BZ - r[TOOL + 2]) * 10.0
+    o[c + 11] = r[BUTTON_DEPTH] * 50.0
+    o[c + 12] = r[LAMP] * 2.0 - 1.0
+    o[c + 13] = (targets[7] - r[LAMP]) * mask[3]
+    o[c + 14] = mask[3]
+    for k in range(o.shape[0]):
+        o[k] = _clip(o[k], LIMIT)
+
+
+@nb.njit(cache=True, nogil=True)
 def features(x, targets, mask, role, out):
     """Fills out float32[n, FEATURES]; values are of order one."""
     for i in range(x.shape[0]):
-        r = x[i]
-        o = out[i]
-        for k in range(3):
-            o[k] = (r[TOOL + k] - _CENTRE[k]) * 8.0
-            o[3 + k] = r[TOOL_V + k] * 2.5
-            o[6 + k] = r[LAG + k] * 25.0
-        o[9] = r[YAW] * 1.5
-        o[10] = r[LAG + 3] * 5.0
-        o[11] = r[WIDTH] * 25.0 - 1.0
-        o[12] = r[WIDTH + 1] * 5.0
-        o[13] = r[GRIP]
-        c = 14
-        for slot in range(2):
-            b = role[i] if slot == 0 else 1 - role[i]
-            p = BLOCK + BLOCK_STRIDE * b
-            for k in range(3):
-                relative = r[p + k] - r[TOOL + k]
-                goal = targets[i, 3 * b + k] - r[p + k]
-                o[c + k] = relative * 8.0
-                o[c + 3 + k] = _clip(relative * 40.0, 2.0)
-                o[c + 6 + k] = (r[p + k] - _CENTRE[k]) * 8.0
-                o[c + 9 + k] = _clip(r[p + B_V + k] * 4.0, 3.0)
-                o[c + 12 + k] = goal * 6.0 * mask[i, b]
-                o[c + 15 + k] = _clip(goal * 40.0, 2.0) * mask[i, b]
-            turn = 4.0 * (r[p + B_YAW] - r[YAW])
-            o[c + 18] = math.sin(turn)
-            o[c + 19] = math.cos(turn)
-            o[c + 20] = r[p + B_UP]
-            o[c + 21] = min(1.0, r[p + 8] * 15.0)
-            o[c + 22] = mask[i, b]
-            c += 23
-        first = BLOCK + BLOCK_STRIDE * role[i]
-        second = BLOCK + BLOCK_STRIDE * (1 - role[i])
-        for k in range(3):
-            o[c + k] = _clip((r[second + k] - r[first + k]) * 12.0, 3.0)
-        c += 3
-        o[c] = r[DRAWER] * 12.0 - 1.0
-        o[c + 1] = _clip(r[DRAWER + 1] * 5.0, 3.0)
-        o[c + 2] = (targets[i, 6] - r[DRAWER]) * 12.0 * mask[i, 2]
-        o[c + 3] = mask[i, 2]
-        o[c + 4] = (_HX - r[TOOL]) * 10.0
-        o[c + 5] = (_HY + r[DRAWER] - r[TOOL + 1]) * 10.0
-        o[c + 6] = (_HZ - r[TOOL + 2]) * 10.0
-        o[c + 7] = _clip((_HY + r[DRAWER] - r[TOOL + 1]) * 40.0, 2.0)
-        o[c + 8] = (_BX - r[TOOL]) * 10.0
-        o[c + 9] = (_BY - r[TOOL + 1]) * 10.0
-        o[c + 10] = (_BZ - r[TOOL + 2]) * 10.0
-        o[c + 11] = r[BUTTON_DEPTH] * 50.0
-        o[c + 12] = r[LAMP] * 2.0 - 1.0
-        o[c + 13] = (targets[i, 7] - r[LAMP]) * mask[i, 3]
-        o[c + 14] = mask[i, 3]
-        for k in range(o.shape[0]):
-            o[k] = _clip(o[k], LIMIT)
+        slot_features(x[i], targets[i], mask[i], role[i], out[i])
 
 
 @nb.njit(cache=True, nogil=True)

@@ -198,12 +198,18 @@ def literal_distance(x, predicate, a, b, px, py):
 
 
 @nb.njit(cache=True, nogil=True)
+def distances(row, count, codes, place, out):
+    """Signed distances of one slot's literals on its facts: out float64[4], negation applied; +inf past ``count``."""
+    for j in range(out.shape[0]):
+        if j >= count:
+            out[j] = np.inf
+        else:
+            d = literal_distance(row, codes[j, 0], codes[j, 1], codes[j, 2], place[j, 0], place[j, 1])
+            out[j] = d * codes[j, 3]
+
+
+@nb.njit(cache=True, nogil=True)
 def evaluate(x, count, codes, place, out):
-    """Signed distances of every slot's literals: out float64[n, 4], negation applied; +inf where there is none."""
+    """`distances` of every slot: facts x float64[n, NX], out float64[n, 4]."""
     for i in range(x.shape[0]):
-        for j in range(out.shape[1]):
-            if j >= count[i]:
-                out[i, j] = np.inf
-                continue
-            d = literal_distance(x[i], codes[i, j, 0], codes[i, j, 1], codes[i, j, 2], place[i, j, 0], place[i, j, 1])
-            out[i, j] = d * codes[i, j, 3]
+        distances(x[i], count[i], codes[i], place[i], out[i])

@@ -131,6 +131,67 @@ def _progress(x, predicate, a, b, sign, px, py, target):
 
 
 @nb.njit(cache=True, nogil=True)
+def slot_terms(row, action, count, codes, place, distance, lost, target, terms, costs):
+    """Fills one slot's terms float64[3] and costs float64[6]; target float64[3] is scratch. See `reward_terms`."""
+    held = 0
+    current = -1
+    moves0 = False
+    moves1 = False
+    drawer = False
+    lamp = False
+    for j in range(count):
+        if distance[j] > 0.0:
+            held += 1
+        elif current < 0:
+            current = j
+        predicate = codes[j, 0]
+        if predicate == OPEN or predicate == CLOSED:
+            drawer = True
+        elif predicate == LIT:
+            lamp = True
+        elif codes[j, 1] == 0:
+            moves0 = True
+        else:
+            moves1 = True
+    if current < 0:
+        terms[0] = 1.0
+        terms[1] = 1.0
+    else:
+        c = codes[current]
+        progress, reach = _progress(row, c[0], c[1], c[2], c[3], place[current, 0], place[current, 1], target)
+        terms[0] = (held + progress) / count
+        terms[1] = reach
+    margin = 0.0
+    for k in range(7):
+        room = min(row[JOINTS + k] - _LOW[k], _HIGH[k] - row[JOINTS + k])
+        margin += max(0.0, 0.05 - room) / 0.05
+    speed = math.sqrt(row[TOOL_V] ** 2 + row[TOOL_V + 1] ** 2 + row[TOOL_V + 2] ** 2)
+    disturbed = 0.0
+    for b in range(2):
+        if (b == 0 and moves0) or (b == 1 and moves1):
+            continue
+        v = BLOCK + BLOCK_STRIDE * b + B_V
+        disturbed += min(1.0, max(0.0, math.sqrt(row[v] ** 2 + row[v + 1] ** 2 + row[v + 2] ** 2) - 0.01) / 0.1)
+    if not drawer:
+        disturbed += min(1.0, max(0.0, abs(row[DRAWER + 1]) - 0.01) / 0.1)
+    if not lamp:
+        disturbed += min(1.0, max(0.0, row[BUTTON_DEPTH] - 0.003) / 0.01)
+    effort = 0.0
+    for k in range(action.shape[0]):
+        effort += min(1.0, action[k] * action[k])
+    costs[0] = min(1.0, margin)
+    costs[1] = min(1.0, max(0.0, 0.014 - row[TOOL + 2]) * 50.0)
+    costs[2] = min(1.0, max(0.0, speed - 0.8))
+    costs[3] = disturbed
+    costs[4] = 1.0 if lost else 0.0
+    costs[5] = effort / action.shape[0]
+    total = 0.0
+    for k in range(costs.shape[0]):
+        total += _WEIGHTS[k] * costs[k]
+    terms[2] = -total
+
+
+@nb.njit(cache=True, nogil=True)
 def reward_terms(x, action, count, codes, place, distance, lost, terms, costs):
     """Fills terms float64[n, 3] and costs float64[n, 6] for facts x, the action taken and the goals' distances.
 
@@ -138,60 +199,6 @@ def reward_terms(x, action, count, codes, place, distance, lost, terms, costs):
     """
     target = np.empty(3)
     for i in range(x.shape[0]):
-        row = x[i]
-        held = 0
-        current = -1
-        moves0 = False
-        moves1 = False
-        drawer = False
-        lamp = False
-        for j in range(count[i]):
-            if distance[i, j] > 0.0:
-                held += 1
-            elif current < 0:
-                current = j
-            predicate = codes[i, j, 0]
-            if predicate == OPEN or predicate == CLOSED:
-                drawer = True
-            elif predicate == LIT:
-                lamp = True
-            elif codes[i, j, 1] == 0:
-                moves0 = True
-            else:
-                moves1 = True
-        if current < 0:
-            terms[i, 0] = 1.0
-            terms[i, 1] = 1.0
-        else:
-            c = codes[i, current]
-            progress, reach = _progress(row, c[0], c[1], c[2], c[3], place[i, current, 0], place[i, current, 1], target)
-            terms[i, 0] = (held + progress) / count[i]
-            terms[i, 1] = reach
-        margin = 0.0
-        for k in range(7):
-            room = min(row[JOINTS + k] - _LOW[k], _HIGH[k] - row[JOINTS + k])
-            margin += max(0.0, 0.05 - room) / 0.05
-        speed = math.sqrt(row[TOOL_V] ** 2 + row[TOOL_V + 1] ** 2 + row[TOOL_V + 2] ** 2)
-        disturbed = 0.0
-        for b in range(2):
-            if (b == 0 and moves0) or (b == 1 and moves1):
-                continue
-            v = BLOCK + BLOCK_STRIDE * b + B_V
-            disturbed += min(1.0, max(0.0, math.sqrt(row[v] ** 2 + row[v + 1] ** 2 + row[v + 2] ** 2) - 0.01) / 0.1)
-        if not drawer:
-            disturbed += min(1.0, max(0.0, abs(row[DRAWER + 1]) - 0.01) / 0.1)
-        if not lamp:
-            disturbed += min(1.0, max(0.0, row[BUTTON_DEPTH] - 0.003) / 0.01)
-        effort = 0.0
-        for k in range(action.shape[1]):
-            effort += min(1.0, action[i, k] * action[i, k])
-        costs[i, 0] = min(1.0, margin)
-        costs[i, 1] = min(1.0, max(0.0, 0.014 - row[TOOL + 2]) * 50.0)
-        costs[i, 2] = min(1.0, max(0.0, speed - 0.8))
-        costs[i, 3] = disturbed
-        costs[i, 4] = 1.0 if lost[i] else 0.0
-        costs[i, 5] = effort / action.shape[1]
-        total = 0.0
-        for k in range(costs.shape[1]):
-            total += _WEIGHTS[k] * costs[i, k]
-        terms[i, 2] = -total
+        slot_terms(
+            x[i], action[i], count[i], codes[i], place[i], distance[i], lost[i], target, terms[i], costs[i],
+        )  # fmt: skip

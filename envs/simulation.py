@@ -22,7 +22,9 @@ class Simulation:
 
     def __init__(self, model: mujoco.MjModel, n: int, threads: int = 0):
         self.model, self.n = model, n
-        self.batch = batch.Batch(model, n, threads, persistent=True)
+        # Sleeping needs an MjData a simulation; without it one a thread serves them all, and stays in its cache.
+        asleep = bool(model.opt.enableflags & int(mujoco.mjtEnableBit.mjENBL_SLEEP))
+        self.batch = batch.Batch(model, n, threads, persistent=asleep)
         self.qpos = self.batch.bind("qpos")
         self.qvel = self.batch.bind("qvel")
         self.ctrl = self.batch.bind("ctrl")

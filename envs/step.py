@@ -29,8 +29,8 @@ from envs.predicates import (
 )  # fmt: skip
 
 __all__ = [
-    "LATCHES", "STEP_M", "STEP_RAD", "WORKSPACE_HIGH", "WORKSPACE_LOW", "extract", "joint_action", "tool_action",
-    "write_starts",
+    "LATCHES", "STEP_M", "STEP_RAD", "WORKSPACE_HIGH", "WORKSPACE_LOW", "extract", "joint_action", "slot_facts",
+    "tool_action", "write_starts",
 ]  # fmt: skip
 
 STEP_M, STEP_RAD, STEP_JOINT = 0.03, 0.15, 0.12  # what an action of 1 moves a step: m, rad of yaw, rad of a joint
@@ -118,61 +118,63 @@ def write_starts(slots, starts, qpos, ctrl, qcmd, latches, positions, rotations,
 
 
 @nb.njit(cache=True, nogil=True)
+def slot_facts(q, v, latches, x, pose):
+    """Fills one slot's facts x from qpos, qvel and the tool's pose float64[7]; updates latches. Is a block lost?"""
+    for k in range(3):
+        x[TOOL + k] = pose[k]
+        x[TOOL_V + k] = pose[4 + k]
+        x[LAG + k] = latches[k] - pose[k]
+    x[YAW] = pose[3]
+    x[LAG + 3] = latches[L_YAW] - pose[3]
+    x[WIDTH] = q[7] + q[8]
+    x[WIDTH + 1] = v[7] + v[8]
+    x[GRIP] = latches[L_GRIP]
+    lost = False
+    for block in range(2):
+        p, at = BLOCK + BLOCK_STRIDE * block, 9 + 7 * block
+        for k in range(3):
+            x[p + k] = q[at + k]
+            x[p + B_V + k] = v[9 + 6 * block + k]
+        w, a, b, c = q[at + 3], q[at + 4], q[at + 5], q[at + 6]
+        # Rotation columns' z parts tell which body axis stands upright; the next axis gives the yaw.
+        z0, z1, z2 = 2 * (a * c - w * b), 2 * (b * c + w * a), 1 - 2 * (a * a + b * b)
+        if abs(z2) >= abs(z0) and abs(z2) >= abs(z1):
+            x[p + B_YAW] = math.atan2(2 * (a * b + w * c), 1 - 2 * (b * b + c * c))
+            x[p + B_UP] = abs(z2)
+        elif abs(z0) >= abs(z1):
+            x[p + B_YAW] = math.atan2(1 - 2 * (a * a + c * c), 2 * (a * b - w * c))
+            x[p + B_UP] = abs(z0)
+        else:
+            x[p + B_YAW] = math.atan2(2 * (b * c - w * a), 2 * (a * c + w * b))
+            x[p + B_UP] = abs(z1)
+        latches[L_PEAK + block] = max(latches[L_PEAK + block], q[at + 2] - 0.02)
+        x[p + B_PEAK] = latches[L_PEAK + block]
+        if q[at] < 0.25 or q[at] > 0.75 or q[at + 1] < -0.50 or q[at + 1] > 0.45 or q[at + 2] < -0.02:
+            lost = True
+    x[DRAWER] = q[23]
+    x[DRAWER + 1] = v[21]
+    depth = min(BUTTON_TRAVEL, -q[24])
+    if latches[L_PRESSED] > 0.5:
+        if depth < RELEASED:
+            latches[L_PRESSED] = 0.0
+    elif depth > PRESSED:
+        latches[L_PRESSED] = 1.0
+        latches[L_LAMP] = 1.0 - latches[L_LAMP]
+    x[BUTTON_DEPTH] = depth
+    x[LAMP] = latches[L_LAMP]
+    for k in range(7):
+        x[JOINTS + k] = q[k]
+    return lost
+
+
+@nb.njit(cache=True, nogil=True)
 def extract(slots, qpos, qvel, latches, facts, lost, positions, rotations):
     """Facts float64[n, len(COLUMNS)] of ``slots`` int64[m] from the simulator's arrays and the arm's chain.
 
     Updates the latches of lamp and peaks, marks lost blocks.
     """
-    axes = np.empty((7, 3))
-    origins = np.empty((7, 3))
-    rot = np.empty((3, 3))
-    tmp = np.empty((3, 3))
-    s = np.empty(7)
+    axes, origins = np.empty((7, 3)), np.empty((7, 3))
+    rot, tmp, pose = np.empty((3, 3)), np.empty((3, 3)), np.empty(7)
     for i in slots:
-        x = facts[i]
-        tool_motion(qpos[i], qvel[i], positions, rotations, axes, origins, rot, tmp, s)
-        for k in range(3):
-            x[TOOL + k] = s[k]
-            x[TOOL_V + k] = s[4 + k]
-            x[LAG + k] = latches[i, k] - s[k]
-        x[YAW] = s[3]
-        x[LAG + 3] = latches[i, L_YAW] - x[YAW]
-        x[WIDTH] = qpos[i, 7] + qpos[i, 8]
-        x[WIDTH + 1] = qvel[i, 7] + qvel[i, 8]
-        x[GRIP] = latches[i, L_GRIP]
-        lost[i] = False
-        for block in range(2):
-            p = BLOCK + BLOCK_STRIDE * block
-            pose = qpos[i, 9 + 7 * block : 16 + 7 * block]
-            for k in range(3):
-                x[p + k] = pose[k]
-                x[p + B_V + k] = qvel[i, 9 + 6 * block + k]
-            w, a, b, c = pose[3], pose[4], pose[5], pose[6]
-            # Rotation columns' z parts tell which body axis stands upright; the next axis gives the yaw.
-            z0, z1, z2 = 2 * (a * c - w * b), 2 * (b * c + w * a), 1 - 2 * (a * a + b * b)
-            if abs(z2) >= abs(z0) and abs(z2) >= abs(z1):
-                x[p + B_YAW] = math.atan2(2 * (a * b + w * c), 1 - 2 * (b * b + c * c))
-                x[p + B_UP] = abs(z2)
-            elif abs(z0) >= abs(z1):
-                x[p + B_YAW] = math.atan2(1 - 2 * (a * a + c * c), 2 * (a * b - w * c))
-                x[p + B_UP] = abs(z0)
-            else:
-                x[p + B_YAW] = math.atan2(2 * (b * c - w * a), 2 * (a * c + w * b))
-                x[p + B_UP] = abs(z1)
-            latches[i, L_PEAK + block] = max(latches[i, L_PEAK + block], pose[2] - 0.02)
-            x[p + B_PEAK] = latches[i, L_PEAK + block]
-            if pose[0] < 0.25 or pose[0] > 0.75 or pose[1] < -0.50 or pose[1] > 0.45 or pose[2] < -0.02:
-                lost[i] = True
-        x[DRAWER] = qpos[i, 23]
-        x[DRAWER + 1] = qvel[i, 21]
-        depth = min(BUTTON_TRAVEL, -qpos[i, 24])
-        if latches[i, L_PRESSED] > 0.5:
-            if depth < RELEASED:
-                latches[i, L_PRESSED] = 0.0
-        elif depth > PRESSED:
-            latches[i, L_PRESSED] = 1.0
-            latches[i, L_LAMP] = 1.0 - latches[i, L_LAMP]
-        x[BUTTON_DEPTH] = depth
-        x[LAMP] = latches[i, L_LAMP]
-        for k in range(7):
-            x[JOINTS + k] = qpos[i, k]
+        tool_motion(qpos[i], qvel[i], positions, rotations, axes, origins, rot, tmp, pose)
+        lost[i] = slot_facts(qpos[i], qvel[i], latches[i], facts[i], pose)

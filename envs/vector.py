@@ -17,15 +17,16 @@ from gymnasium.vector.utils import batch_space
 from envs.goal_clock import GoalClock
 from envs.goals import Goal
 from envs.kinematics import Chain
-from envs.observations import FEATURES, GOAL_DIM, GROUPS, LIMIT, features, goal_targets
+from envs.observations import FEATURES, GOAL_DIM, GROUPS, LIMIT
 from envs.playroom.resets import START_COLUMNS, draw_kept, draw_starts
 from envs.playroom.robot import HOME
-from envs.playroom.scene import BLOCK_HALF, TIMESTEP, build_model
-from envs.predicates import B_PEAK, BLOCK, BLOCK_STRIDE, COLUMNS, DRAWER, LAMP
-from envs.rewards import COSTS, REWARD_TERMS, reward_terms
+from envs.playroom.scene import TIMESTEP, build_model
+from envs.predicates import BLOCK, BLOCK_STRIDE, COLUMNS, DRAWER, LAMP
+from envs.rewards import COSTS, REWARD_TERMS
+from envs.settle import begin, look, settle
 from envs.simulation import Simulation
 from envs.single import TabletopEnv
-from envs.step import L_PEAK, LATCHES, extract, joint_action, tool_action, write_starts
+from envs.step import LATCHES, extract, joint_action, tool_action, write_starts
 
 __all__ = ["CONTROL_HZ", "DEFAULT_GOALS", "ENV_ID", "TabletopEnv", "TabletopVectorEnv"]
 
@@ -118,6 +119,11 @@ class TabletopVectorEnv(VectorEnv):
         self.targets, self.mask = np.zeros((n, GOAL_DIM)), np.zeros((n, GROUPS))
         self.role = np.zeros(n, np.int64)
         self._features = np.zeros((n, FEATURES), np.float32)
+        s = self.simulation
+        self._physics = (s.qpos, s.qvel, self.latches, self.facts, self.lost, *self._chain[:2])
+        self._seen = (
+            self.distance, self.terms, self.costs, self.targets, self.mask, self.role, self._features,
+        )  # fmt: skip
         self.episodes = np.full(n, -1, np.int64)  # episodes begun since the seed, less one
         self._pending = np.zeros(n, np.bool_)  # next-step mode: to be reset by the next step
         self._seed = int(np.random.SeedSequence().entropy) % (1 << 62)  # type: ignore[operator]
@@ -138,11 +144,11 @@ class TabletopVectorEnv(VectorEnv):
 
     def assign_goals(self, which: Sequence[int] | np.ndarray, slots: np.ndarray | None = None) -> None:
         """Gives running slots a goal of `goals` (indices ``which``) where they stand: a new option begins, no reset."""
-        slots = np.arange(self.num_envs) if slots is None else slots
+        slots = self._all if slots is None else np.asarray(slots)
         self.clock.give(slots, which)
         self._begin(slots)
         self.clock.load(slots, self._seed, self.episodes, self.facts)
-        self._look()
+        self._look(slots)
 
     def goal_text(self, slot: int) -> str:
         """The goal of a slot's running episode."""
@@ -150,11 +156,7 @@ class TabletopVectorEnv(VectorEnv):
 
     def _begin(self, slots: np.ndarray) -> None:
         """Starts the goal clock of ``slots``: stage, steps, hold count and peaks."""
-        self.clock.begin(slots)
-        for block in range(2):
-            at = BLOCK + BLOCK_STRIDE * block
-            self.latches[slots, L_PEAK + block] = self.facts[slots, at + 2] - BLOCK_HALF
-            self.facts[slots, at + B_PEAK] = self.latches[slots, L_PEAK + block]
+        begin(slots, self.latches, self.facts, self.clock.arrays)
 
     # -- gymnasium -----------------------------------------------------------------------------------------------
 
@@ -175,11 +177,11 @@ class TabletopVectorEnv(VectorEnv):
         if "goals" in options:
             self.set_goals(options["goals"])
         mask = options.get("reset_mask")
-        slots = np.arange(self.num_envs) if mask is None else np.flatnonzero(mask)
+        slots = self._all if mask is None else np.flatnonzero(mask)
         self._restart(slots, options.get("which"))
         self._pending[slots] = False
         self.terms[slots] = self.costs[slots] = 0.0
-        self._look()
+        self._look(slots)
         return self.observation(), self._info()
 
     def step(self, actions: np.ndarray):
@@ -207,28 +209,18 @@ class TabletopVectorEnv(VectorEnv):
             broken[bad] = True
             self.simulation.clear(bad)
             self.simulation.qpos[bad, :7] = HOME
-        kept = self.facts[broken] if broken.any() else None
-        self._extract(self._all)
-        if kept is not None:
-            self.facts[broken] = kept
-        self.clock.judge(self._seed, self.episodes, self.facts)
-        codes = self.clock.codes
-        reward_terms(
-            self.facts, actions, codes.count, codes.codes, codes.place, self.distance, self.lost,
-            self.terms, self.costs,
+        ends = np.zeros(self.num_envs), *(np.zeros(self.num_envs, np.bool_) for _ in range(3))
+        rules = (
+            self._seed, self.episodes, self.clock.hold, self.reward_weights, self.terminate_on_success, self.max_steps,
         )  # fmt: skip
-        success = self.clock.reached(~broken)
-        terminated = self.lost & ~broken
-        if self.terminate_on_success:
-            terminated |= success
-        truncated = ((self.elapsed >= self.max_steps) | broken) & ~terminated
-        reward = self.terms @ self.reward_weights
+        settle(self._physics, rules, self.clock.arrays, self._seen, ends, actions, broken)
+        reward, success, terminated, truncated = ends
         if fresh.size:  # next-step mode: this step only resets
             self._restart(fresh)
             success[fresh] = terminated[fresh] = truncated[fresh] = False
             reward[fresh] = 0.0
             self.terms[fresh] = 0.0
-        self._featurise()
+            self._look(fresh)
         observation = self.observation()
         if self.observation_kind == "dict":
             reward = self.compute_reward(observation["achieved_goal"], observation["desired_goal"], {})
@@ -239,8 +231,9 @@ class TabletopVectorEnv(VectorEnv):
         if done.any():
             if self.autoreset_mode == AutoresetMode.SAME_STEP:
                 info["final_obs"], info["_final_obs"] = observation, done
-                self._restart(np.flatnonzero(done))
-                self._look()
+                over = np.flatnonzero(done)
+                self._restart(over)
+                self._look(over)
                 observation = self.observation()
             elif self.autoreset_mode == AutoresetMode.NEXT_STEP:
                 self._pending[:] = done
@@ -278,15 +271,15 @@ class TabletopVectorEnv(VectorEnv):
 
     def get_state(self, slots: np.ndarray | None = None) -> np.ndarray:
         """Full states float64[m, S]: simulator state, latches and joint commands. See `set_state`."""
-        slots = np.arange(self.num_envs) if slots is None else np.asarray(slots)
+        slots = self._all if slots is None else np.asarray(slots)
         return np.concatenate([self.simulation.get_state(slots), self.latches[slots], self._qcmd[slots]], axis=1)
 
     def set_state(self, states: np.ndarray, slots: np.ndarray | None = None) -> None:
         """Puts slots into states from `get_state`, keeping their goals, whose clock starts anew."""
-        slots = np.arange(self.num_envs) if slots is None else np.asarray(slots)
+        slots = self._all if slots is None else np.asarray(slots)
         self._resume(slots, states)
         self._begin(slots)
-        self._look()
+        self._look(slots)
 
     def compute_reward(self, achieved_goal: np.ndarray, desired_goal: np.ndarray, info: Any) -> Any:
         """0 where every group that the desired goal speaks of is reached, else -1; goals float[…, 12], vectorised."""
@@ -354,18 +347,11 @@ class TabletopVectorEnv(VectorEnv):
 
     def _extract(self, slots: np.ndarray) -> None:
         """Facts of ``slots`` (the others' latches must not see a second look at the same step)."""
-        s = self.simulation
-        extract(slots, s.qpos, s.qvel, self.latches, self.facts, self.lost, *self._chain[:2])
+        extract(slots, *self._physics)
 
-    def _featurise(self) -> None:
-        codes = self.clock.codes
-        goal_targets(self.facts, codes.count, codes.codes, codes.place, self.targets, self.mask, self.role)
-        features(self.facts, self.targets, self.mask, self.role, self._features)
-
-    def _look(self) -> None:
-        """Distances and features after starts or goals changed, without moving any clock."""
-        self.clock.look(self.facts)
-        self._featurise()
+    def _look(self, slots: np.ndarray) -> None:
+        """Distances and features of ``slots`` after starts or goals changed, without moving any clock."""
+        look(slots, self.facts, self.clock.arrays, self._seen)
 
     def _info(self, success: np.ndarray | None = None, bad_physics: np.ndarray | None = None) -> dict[str, Any]:
         none = np.zeros(self.num_envs, np.bool_)

@@ -68,7 +68,7 @@ class GateConfig(Checked):
     """What a policy must prove before it becomes a skill."""
 
     prefix = "gate."
-    screen: int = option(50, "fresh episodes of the first, cheap look at a candidate", low=1)
+    screen: int = option(24, "fresh episodes of the first, cheap look at a candidate", low=1)
     n: int = option(200, "fresh episodes of the admission itself", low=1)
     confirm: int = option(200, "further fresh episodes, for the winner alone", low=1)
     threshold: float = option(0.8, "the Wilson 95 % lower bound to reach", low=0.0, high=1.0)

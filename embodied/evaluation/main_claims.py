@@ -272,4 +272,5 @@ def _judged(run: Path) -> list[str]:
     from embodied.cli.schema import EvalConfig
     from embodied.evaluation import evaluate
 
-    return list(evaluate(run, EvalConfig(run=str(run), seed=FRESH), Console(quiet=True)).mastered)
+    config = EvalConfig(run=str(run), seed=FRESH)
+    return list(evaluate(run, config, Console(quiet=True), baselines=False).mastered)

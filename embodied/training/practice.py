@@ -35,8 +35,8 @@ class PracticeConfig:
     gripper_limit: float = 0.7
     critic_warmup: int = 3  # rollouts in which only the critics of a warm-started policy learn
     trials: int = 40  # episodes a candidate start is measured on, a grounding
-    clone_epochs: int = 15
-    clone_rows: int = 60_000
+    clone_epochs: int = 20
+    clone_rows: int = 250_000
     threads: int = 0
 
 
@@ -55,7 +55,7 @@ def fresh(seed: int, config: PracticeConfig) -> MultiCriticPPO:
     return MultiCriticPPO(
         MultiCriticPPOConfig(
             FEATURES, ACTIONS["tool"], REWARD_TERMS, weights=config.weights, initial_std=config.cold_std,
-            advantage_floor=0.05, critic_hidden=(128, 128), epochs=3, minibatch=1536, target_kl=0.01,
+            advantage_floor=0.05, critic_hidden=(128, 128), epochs=3, minibatch=1536, target_kl=0.02,
             gripper_std=config.gripper_std, gripper_limit=config.gripper_limit,
             seed=seed % (1 << 31),
         )

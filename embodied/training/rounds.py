@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -38,11 +38,12 @@ from envs.playroom.play import ScriptedPlay, play_env
 from envs.vector import ENV_ID
 from policies.multi_critic_ppo import MultiCriticPPO
 
-__all__ = ["COMPOSED", "Worker", "family", "schemas"]
+__all__ = ["COMPOSED", "Worker", "family", "schemas", "weak_links"]
 
 RECORDED = 16  # episodes of each measured set that are kept whole
 EXECUTIONS = 120  # executions that an operator learns from, a goal: from free starts and from kept states
 KEPT_SHARE = 0.6  # of a practice's episodes begin in kept states once its goals are always reached from tidy ones
+TRIED, STEADY = 4, 0.9  # attempts within plans, and the success rate from which a skill needs no mending
 COMPOSED = 96  # instructions carried out in a plan round
 
 
@@ -63,6 +64,11 @@ def family(schema: str) -> str:
     Such goals differ in the target that the features hold, not in what has to be done: each is practice for the rest.
     """
     return "carry" if schema.split("(")[0] in CARRYING else schema
+
+
+def weak_links(chained: Mapping[str, Sequence[float]]) -> dict[str, float]:
+    """Goal → failures, of the goals that failed more than now and then within recent plans ([successes, n] each)."""
+    return {goal: n - s for goal, (s, n) in chained.items() if n >= TRIED and s < STEADY * n}
 
 
 @dataclass
@@ -121,8 +127,7 @@ class Worker:
     def practice_round(self, goal: str, why: str) -> None:
         """Practises ``goal`` with its family, gates the result on every goal that may gain, learns the operators.
 
-        Goals of the family that are mastered already are gated again only where ``goal`` is too: then it is practised
-        because it fails within plans, and what is better for one may be better for all.
+        Of the family's other goals those are gated that are not mastered yet, or fail within plans.
         """
         journal, config = self.journal, self.config
         asked = schema_of(Goal.parse(goal))
@@ -156,12 +161,13 @@ class Worker:
             "directory": str(directory.relative_to(journal.directory)), "steps": before + outcome.steps, "from": origin,
         }  # fmt: skip
         mastered = {m.goal: m.skill.version for m in journal.library.mastered()}
+        settled = mastered.keys() - weak_links(journal.state.chained).keys()
         gained: list[str] = []
         results: list[str] = []
         reasons: list[str] = []
         with journal.library.round(journal.round) as tx:
             for schema, goals in kin.items():
-                if goal not in mastered and schema != asked and all(g in mastered for g in goals):
+                if schema != asked and settled.issuperset(goals):
                     continue
                 self.say(f"gating {schema}")
                 decisions = self.decide(policy, goals)
