@@ -32,15 +32,22 @@ from envs.predicates import (
     literal_distance,
 )  # fmt: skip
 
-__all__ = ["AREA_HIGH", "AREA_LOW", "START_COLUMNS", "draw_kept", "draw_places", "draw_starts"]
+__all__ = [
+    "AREA_HIGH", "AREA_LOW", "PLACES_HIGH", "PLACES_LOW", "START_COLUMNS", "draw_kept", "draw_places", "draw_starts",
+]  # fmt: skip
 
 AREA_LOW, AREA_HIGH = np.array([0.385, 0.0]), np.array([0.63, 0.21])  # where blocks lie, m
+# Where places to put a block are drawn: a wider area, cut off, so that its rim, where most named places lie,
+# comes up often.
+PLACES_LOW, PLACES_HIGH, RIM = np.array([0.375, 0.005]), np.array([0.62, 0.215]), 0.03
 START_COLUMNS = 16  # red x y z yaw, blue x y z yaw, drawer, lamp, tool x y z yaw, opening (m), spare
 _LEVEL = 0.008  # m above the table's rest that still counts as lying on the table
 _CX, _CY = float(CABINET[0]), float(CABINET[1])
 _LOW, _HIGH = (float(v) for v in AREA_LOW), (float(v) for v in AREA_HIGH)
 _LX, _LY = _LOW
 _UX, _UY = _HIGH
+_PLX, _PLY = (float(v) for v in PLACES_LOW)
+_PUX, _PUY = (float(v) for v in PLACES_HIGH)
 
 
 @nb.njit(cache=True, nogil=True)
@@ -114,9 +121,11 @@ def _places(state, start, count, codes, place):
         other = 1 - b
         px = 0.0
         py = 0.0
-        for _ in range(40):
-            px, py = _spot(state, start[4 * b], start[4 * b + 1], 0.08)
-            if (px - start[4 * other]) ** 2 + (py - start[4 * other + 1]) ** 2 > 0.085**2:
+        for _ in range(60):
+            px = min(_PUX, max(_PLX, _uniform(state, _PLX - RIM, _PUX + RIM)))
+            py = min(_PUY, max(_PLY, _uniform(state, _PLY - RIM, _PUY + RIM)))
+            away = (px - start[4 * b]) ** 2 + (py - start[4 * b + 1]) ** 2 > 0.08**2
+            if away and (px - start[4 * other]) ** 2 + (py - start[4 * other + 1]) ** 2 > 0.085**2:
                 break
         place[j, 0] = px
         place[j, 1] = py

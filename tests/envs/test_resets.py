@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 
 from envs.goals import Goal, all_ground_goals
-from envs.playroom.resets import AREA_HIGH, AREA_LOW, START_COLUMNS, draw_starts
+from envs.playroom.resets import PLACES_HIGH, PLACES_LOW, START_COLUMNS, draw_starts
 from envs.playroom.scene import BLOCK_HALF, CABINET_TOP, DRAWER_FLOOR
 from envs.predicates import COLUMNS, encode
 from envs.vector import TabletopVectorEnv
+from envs.vocabulary import PLACES
 
 GOALS = [str(goal) for goal in all_ground_goals()]
 COMPOSED = ["open(drawer) & lit(lamp)", "inside(red, drawer) & closed(drawer)", "not lit(lamp) & lifted(blue)"]
@@ -43,7 +44,9 @@ def test_no_goal_holds_at_the_start(goal):
 def test_drawn_places_lie_on_the_table_and_away_from_both_blocks(goal):
     drawn, places = starts(goal)
     spots = places[:, 0]
-    assert ((spots >= AREA_LOW) & (spots <= AREA_HIGH)).all()
+    assert ((spots >= PLACES_LOW) & (spots <= PLACES_HIGH)).all()
+    for named in PLACES.values():  # each lies where places are drawn, give or take what placing tolerates
+        assert np.linalg.norm(spots - named, axis=1).min() < 0.03
     first = 0 if "red" in goal else 1
     assert np.linalg.norm(spots - drawn[:, 4 * first : 4 * first + 2], axis=1).min() > 0.08
     other = 1 - first
