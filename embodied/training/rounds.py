@@ -42,7 +42,7 @@ __all__ = ["COMPOSED", "Worker", "family", "schemas", "weak_links"]
 
 RECORDED = 16  # episodes of each measured set that are kept whole
 EXECUTIONS = 120  # executions that an operator learns from, a goal: from free starts and from kept states
-KEPT_SHARE = 0.6  # of a practice's episodes begin in kept states once its goals are always reached from tidy ones
+KEPT_SHARE = 0.5  # of a practice's episodes begin in kept states, where there are any
 TRIED, STEADY = 4, 0.9  # attempts within plans, and the success rate from which a skill needs no mending
 COMPOSED = 96  # instructions carried out in a plan round
 
@@ -149,7 +149,7 @@ class Worker:
         emphasis = max(1, len(others) // (2 * len(kin[asked])))  # the goal asked for gets about a third
         outcome = practise(
             policy, kin[asked] * emphasis + others, config.practice_steps, self.seed(3), practice,
-            warm=before == 0 and origin != "nothing", kept=self.kept.arrays(), kept_share=self.kept_share(kin),
+            warm=before == 0 and origin != "nothing", kept=self.kept.arrays(), kept_share=KEPT_SHARE,
             on_iteration=lambda _: self.tell(practice.num_envs * practice.rollout),
         )  # fmt: skip
         journal.state.steps += outcome.steps
@@ -234,11 +234,6 @@ class Worker:
         """The states that executions ended in, as of the last sealed round."""
         state = self.journal.state
         return KeptStates.load(self.journal.directory / state.kept) if state.kept else KeptStates()
-
-    def kept_share(self, kin: dict[str, list[str]]) -> float:
-        """Which share of practice begins in kept states: more, the better a family already does from tidy starts."""
-        screens = [self.journal.state.history.get(goal, [[0, 1]])[-1] for goals in kin.values() for goal in goals]
-        return KEPT_SHARE * float(np.mean([successes / n for successes, n in screens]))
 
     def seal(self, tx: Any) -> None:
         """Makes the round durable: kept states first, then all that the journal holds."""
