@@ -4,14 +4,14 @@ Candidates are the practised single goals that are not mastered, frozen or exclu
 conjunctions of two mastered goals that are possible and where neither implies the other. Each candidate
 scores
 
-.. math:: 2\,L + \tfrac12\,U + 2\,P + \tfrac12\,R - C_r - 0.6\,C_c
+.. math:: 2\,L + \tfrac12\,U + 2\,P + \tfrac12\,R - C_r - 2\,C_c
 
 with L the learning progress beyond its noise, U the uncertainty of the success rate relative to a goal never
 tried, P the success rate, one half where nothing is known (easy first: what is nearly mastered costs least to
 finish, and harder goals begin from the skills it leaves), R the readiness (what share of its objects, and
 whether its predicate, is mastered elsewhere: goals next to what is known come first), :math:`C_r` its share of
-the recent proposals and :math:`C_c` its cost (number of arguments, and steps an attempt takes relative to the
-longest). Goals are drawn without replacement with probability proportional to exp(score / temperature), so
+the recent proposals and :math:`C_c` its cost (number of arguments, so that goals of one object come before
+those of two, and steps an attempt takes relative to the longest). Goals are drawn without replacement with probability proportional to exp(score / temperature), so
 equal goals take turns; the same seed gives the same choice. The ablation's ``uniform`` mode draws from the same
 candidates with equal probability: only the
 order differs.
@@ -30,7 +30,7 @@ from envs.goals import Goal, all_ground_goals, impossible_reason, parse_instruct
 
 MODES = ("progress", "uniform")
 STATUSES = ("open", "mastered", "frozen")
-LEARNING, UNCERTAINTY, PROMISE, READINESS, REPETITION, COST = 2.0, 0.5, 2.0, 0.5, 1.0, 0.6
+LEARNING, UNCERTAINTY, PROMISE, READINESS, REPETITION, COST = 2.0, 0.5, 2.0, 0.5, 1.0, 2.0
 UNTRIED = 0.288675  # standard deviation of a success rate nothing is known about
 RECENT = 10  # proposals over which repetition is counted
 
