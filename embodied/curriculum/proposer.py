@@ -10,10 +10,10 @@ with L the learning progress beyond its noise, U the uncertainty of the success 
 tried, P the success rate, one half where nothing is known (easy first: what is nearly mastered costs least to
 finish, and harder goals begin from the skills it leaves), R the readiness (what share of its objects, and
 whether its predicate, is mastered elsewhere: goals next to what is known come first), :math:`C_r` its share of
-the recent proposals and :math:`C_c` its cost (number of arguments, so that goals of one object come before
-those of two, and steps an attempt takes relative to the longest). Goals are drawn without replacement with probability proportional to exp(score / temperature), so
-equal goals take turns; the same seed gives the same choice. The ablation's ``uniform`` mode draws from the same
-candidates with equal probability: only the
+the recent proposals and :math:`C_c` its cost (number of arguments, so that goals of one object come before those
+of two, and steps an attempt takes relative to the longest). Goals are drawn without replacement with probability
+proportional to exp(score / temperature), so equal goals take turns; the same seed gives the same choice. The
+ablation's ``uniform`` mode draws from the same candidates with equal probability: only the
 order differs.
 """
 
