@@ -33,7 +33,7 @@ killed.
     schema=RunConfig,
     examples=(
         ("embodied run preset=quick", "a quarter of an hour on two cores; leaves runs/quick/report.html"),
-        ("embodied run", "the whole thing, up to an hour"),
+        ("embodied run", "the whole thing, about half an hour"),
         ("embodied run preset=quick name=second seed=1", "another life of the same kind"),
         ("embodied run proposer=uniform use_gate=false name=blind", "what the parts are worth"),
     ),

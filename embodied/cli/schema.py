@@ -91,7 +91,7 @@ class RunConfig(Checked):
     name: str = option("default", "the run's folder below out; the same name continues the run")
     out: str = option("runs", "where runs are kept")
     seed: int = option(0, "same seed, same episodes and same library on one machine and thread count", low=0)
-    steps: int = option(16_000_000, "environment steps of the whole life, play and practice together", low=1)
+    steps: int = option(12_000_000, "environment steps of the whole life, play and practice together", low=1)
     num_envs: int = option(192, "simulations stepped together", low=1, high=65_536)
     threads: int = option(0, "physics and learning threads; 0 takes every core this process may use", low=0)
     proposer: str = option("progress", "who chooses the next goal", choices=("progress", "uniform"))
