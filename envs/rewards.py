@@ -98,7 +98,12 @@ def _block_progress(x, predicate, a, b, px, py, target):
             raised = max(raised, min(1.0, x[pa + B_PEAK] / 0.05))
         elif side < 0.06:
             raised = 1.0
-        progress = 0.05 + 0.1 * raised + 0.4 * max(0.0, 1.0 - funnel / 0.35) + 0.2 * (1.0 - math.tanh(12.0 * funnel))
+        lift, carry = 0.1, 0.4
+        if predicate == INSIDE or predicate == ON:  # what has to come down from above is raised first
+            lift, carry = 0.25, 0.25
+            if side >= 0.06:
+                raised = min(1.0, clear / (target[2] - BLOCK_HALF + 0.5 * _CARRY))
+        progress = 0.05 + lift * raised + carry * max(0.0, 1.0 - funnel / 0.35) + 0.2 * (1.0 - math.tanh(12.0 * funnel))
     carried = predicate != PLACED or x[pa + B_PEAK] > CARRY_CLEARANCE
     if carried and not held and abs(az - target[2]) < 0.012:  # let go: better than held where the aim was good
         progress = max(progress, 0.9 * max(0.0, 1.0 - side / 0.12))
