@@ -56,7 +56,7 @@ def fresh_install(context: Context) -> Measurement:
         for run in here.glob("runs/*"):  # kept: other claims can be measured on it
             kept = context.out / f"fresh-{run.name}-{time.strftime('%Y%m%d-%H%M%S')}"
             shutil.copytree(run, kept)
-            details["run"] = str(kept)
+            details["run"] = kept.name
         if not context.quick:
             there = Path(work, "test")
             checkout.copy(there)

@@ -138,15 +138,31 @@ def _seeded(state, seed, slot, episode):
 
 
 @nb.njit(cache=True, nogil=True)
+def _lying(x, start):
+    """Writes where the blocks of facts x are into start."""
+    for b in range(2):
+        for k in range(3):
+            start[4 * b + k] = x[BLOCK + BLOCK_STRIDE * b + k]
+
+
+@nb.njit(cache=True, nogil=True)
+def _holds(x, count, codes, place):
+    """Whether the goal holds on facts x, at whose moment it is given: ``placed`` never does, it takes a carry since."""
+    for j in range(count):
+        c = codes[j]
+        if c[0] == PLACED or literal_distance(x, c[0], c[1], c[2], place[j, 0], place[j, 1]) * c[3] <= 0.0:
+            return False
+    return count > 0
+
+
+@nb.njit(cache=True, nogil=True)
 def draw_places(seed, slots, episodes, facts, count, codes, place):
     """Fills undrawn places (nan) of goals given to running slots; facts float64[m, NX], place float64[m, 4, 2]."""
     state = np.zeros(1, np.uint64)
     start = np.zeros(START_COLUMNS)
     for i in range(slots.shape[0]):
         _seeded(state, seed + 1, slots[i], episodes[i])
-        for b in range(2):
-            for k in range(3):
-                start[4 * b + k] = facts[i, BLOCK + BLOCK_STRIDE * b + k]
+        _lying(facts[i], start)
         _places(state, start, count[i], codes[i], place[i])
 
 
@@ -217,20 +233,12 @@ def draw_kept(seed, slots, episodes, share, facts, count, codes, place, chosen):
         for _ in range(8):
             row = int(_uniform(state, 0.0, float(facts.shape[0])))
             x = facts[row]
-            for b in range(2):
-                for k in range(3):
-                    start[4 * b + k] = x[BLOCK + BLOCK_STRIDE * b + k]
+            _lying(x, start)
             for j in range(count[i]):
                 for k in range(2):
                     place[i, j, k] = given[i, j, k]
             _places(state, start, count[i], codes[i], place[i])
-            holds = count[i] > 0
-            for j in range(count[i]):
-                c = codes[i, j]
-                d = literal_distance(x, c[0], c[1], c[2], place[i, j, 0], place[i, j, 1]) * c[3]
-                if d <= 0.0 or c[0] == PLACED:  # carrying begins anew
-                    holds = False
-            if not holds and _at_hand(x, count[i], codes[i]):
+            if not _holds(x, count[i], codes[i], place[i]) and _at_hand(x, count[i], codes[i]):
                 chosen[i] = row
                 break
 
@@ -297,11 +305,5 @@ def draw_starts(seed, slots, episodes, count, codes, place, facts_columns, start
                 x[TOOL + k] = start[10 + k]
             x[WIDTH] = start[14]
             x[GRIP] = 1.0 if start[14] > 0.0 else -1.0
-            holds = count[i] > 0
-            for j in range(count[i]):
-                c = codes[i, j]
-                d = literal_distance(x, c[0], c[1], c[2], place[i, j, 0], place[i, j, 1]) * c[3]
-                if d <= 0.0:
-                    holds = False
-            if not holds and _reachable(x, count[i], codes[i]):
+            if not _holds(x, count[i], codes[i], place[i]) and _reachable(x, count[i], codes[i]):
                 break

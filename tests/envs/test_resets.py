@@ -45,8 +45,10 @@ def test_drawn_places_lie_on_the_table_and_away_from_both_blocks(goal):
     drawn, places = starts(goal)
     spots = places[:, 0]
     assert ((spots >= PLACES_LOW) & (spots <= PLACES_HIGH)).all()
-    for named in PLACES.values():  # each lies where places are drawn, give or take what placing tolerates
-        assert np.linalg.norm(spots - named, axis=1).min() < 0.03
+    rim = (spots == PLACES_LOW) | (spots == PLACES_HIGH)
+    assert (rim.mean(axis=0) > 0.08).all(), "the rim comes up often, not once in a while"
+    for named in PLACES.values():  # what is asked for by name lies within what is practised, give or take a centimetre
+        assert (np.abs(np.clip(named, PLACES_LOW, PLACES_HIGH) - named) < 0.01).all()
     first = 0 if "red" in goal else 1
     assert np.linalg.norm(spots - drawn[:, 4 * first : 4 * first + 2], axis=1).min() > 0.08
     other = 1 - first

@@ -23,7 +23,7 @@ TOOL_Z = COLUMNS.index("tool_z")
 
 
 def make(n: int = 4, goals: Any = GOALS, **kwargs: Any) -> TabletopVectorEnv:
-    return TabletopVectorEnv(n, goals, threads=1, **{"max_steps": 20, **kwargs})
+    return TabletopVectorEnv(n, goals, **{"max_steps": 20, "threads": 1, **kwargs})
 
 
 def chance(env: TabletopVectorEnv, steps: int, seed: int = 0, columns: int = 5) -> list[np.ndarray]:
@@ -203,10 +203,11 @@ def test_disabled_goes_on_until_a_mask_resets():
 # -- faults --------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("sleep", [True, False], ids=["asleep", "awake"])
 @pytest.mark.parametrize("fault", ["action", "state", "infinite"])
-def test_what_goes_bad_ends_alone_and_the_batch_goes_on(fault, tmp_path, monkeypatch):
+def test_what_goes_bad_ends_alone_and_the_batch_goes_on(fault, sleep, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)  # mujoco logs its warning where it runs
-    env, clean = make(4, max_steps=50), make(4, max_steps=50)
+    env, clean = make(4, max_steps=50, sleep=sleep), make(4, max_steps=50, sleep=sleep)
     env.reset(seed=2)
     clean.reset(seed=2)
     actions = chance(env, 30)
@@ -338,3 +339,20 @@ def test_the_tool_moves_as_the_simulator_says():
         assert np.allclose(env.facts[i, TOOL_V : TOOL_V + 3], velocity[3:], atol=1e-9)
         assert np.isclose(env.facts[i, YAW], np.arctan2(frame[1, 0], frame[0, 0]))
     env.close()
+
+
+def test_without_sleep_simulations_share_memory_but_nothing_else():
+    far = {"goals": "on(red, blue)", "max_steps": 500, "sleep": False}  # no episode ends by itself
+    many, few = make(6, **far), make(3, threads=2, **far)
+    many.reset(seed=3)
+    few.reset(seed=3)
+    actions = chance(many, 60)
+    for action in actions:
+        many.step(action)
+        few.step(action[:3])
+    np.testing.assert_array_equal(many.simulation.qpos[:3], few.simulation.qpos)
+    few.set_state(many.get_state()[3:])
+    for action in actions[:10]:
+        many.step(action)
+        few.step(action[3:])
+    np.testing.assert_array_equal(many.simulation.qpos[3:], few.simulation.qpos)
