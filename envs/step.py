@@ -44,6 +44,8 @@ PRESSED, RELEASED = 0.012, 0.006  # m of button travel at which the lamp toggles
 LATCHES = 9
 L_YAW, L_GRIP, L_LAMP, L_PRESSED, L_PEAK = 3, 4, 5, 6, 7
 _WL, _WH = WORKSPACE_LOW, WORKSPACE_HIGH
+# A block beyond these is lost: the fingers do not get there (but the drawer's far end comes out again).
+_RL, _RH = np.array([0.27, -0.50, -0.02]), np.array([0.71, 0.41, 1.0])
 
 
 @nb.njit(cache=True, nogil=True)
@@ -149,7 +151,7 @@ def slot_facts(q, v, latches, x, pose):
             x[p + B_UP] = abs(z1)
         latches[L_PEAK + block] = max(latches[L_PEAK + block], q[at + 2] - 0.02)
         x[p + B_PEAK] = latches[L_PEAK + block]
-        if q[at] < 0.25 or q[at] > 0.75 or q[at + 1] < -0.50 or q[at + 1] > 0.45 or q[at + 2] < -0.02:
+        if q[at] < _RL[0] or q[at] > _RH[0] or q[at + 1] < _RL[1] or q[at + 1] > _RH[1] or q[at + 2] < _RL[2]:
             lost = True
     x[DRAWER] = q[23]
     x[DRAWER + 1] = v[21]

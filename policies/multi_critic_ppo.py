@@ -43,7 +43,7 @@ from policies.checkpoint import (
     without_prefix,
 )
 from policies.cloning import fit_mean
-from policies.distributions import gaussian_kl, gaussian_log_prob
+from policies.distributions import gaussian_kl, gaussian_log_prob, slot_noise
 from policies.multi_critic import Critics, clip_each_gradient, combine_advantages, explained_variance, gae
 from policies.networks import GripperMLP
 from policies.normalization import ObservationNorm, ReturnScale
@@ -76,6 +76,7 @@ class MultiCriticPPOConfig:
     minimum_learning_rate: float = 1e-5
     maximum_learning_rate: float = 3e-3
     target_kl: float = 0.015
+    patience: int = 0  # steps of an episode after which deterministic acting takes on the learnt spread; 0: never
     clip: float = 0.2
     epochs: int = 4
     minibatch: int = 1280
@@ -183,11 +184,30 @@ class MultiCriticPPO(LearnablePolicy):
         episode_start: np.ndarray | None = None,
         deterministic: bool = False,
     ) -> tuple[np.ndarray, State | None]:
-        net = self.networks
+        """See `Policy.predict`. Deterministic acting takes the mean for `patience` steps.
+
+        A mean can come to rest where it should not: a block at its place, the gripper not quite willing to open. What
+        has lasted that long goes on with noise of the learnt spread, a fixed function of the slot's own history.
+        State, one row a slot: `age` int64[n] of the episode, and `draw` int64[n], noise drawn since the beginning.
+        """
+        net, config = self.networks, self.config
         action = net.actor(net.norm(torch.from_numpy(as_batch(observation, self.observation_size))))
         if not deterministic:
             noise = torch.randn(action.shape, generator=self._sampling)
             action = torch.addcmul(action, noise, net.log_std.exp())
+        elif config.patience:
+            slots = len(action)
+            if state is None:
+                state = {"age": np.zeros(slots, np.int64), "draw": np.zeros(slots, np.int64)}
+            if len(state["age"]) != slots:
+                raise ValueError(f"The state has {len(state['age'])} slots, the observations {slots}.")
+            begun = np.zeros(slots, np.bool_) if episode_start is None else np.asarray(episode_start, np.bool_)
+            age = np.where(begun, 0, state["age"])
+            late = age >= config.patience
+            if late.any():
+                noise = slot_noise(np.zeros(late.sum(), np.uint64), state["draw"][late], self.action_size)
+                action[late] = torch.addcmul(action[late], torch.from_numpy(noise), net.log_std.exp())
+            state = {"age": age + 1, "draw": state["draw"] + late}
         return action.clamp(-1.0, 1.0).numpy(), state
 
     @torch.no_grad()

@@ -18,7 +18,7 @@ from embodied.training.kept import KeptStates
 from embodied.training.rollouts import MAX_STEPS, Actor
 from envs.goals import Goal, Literal, ground
 from envs.monitor import STATE_LITERALS, InstructionMonitor, truth_table
-from envs.predicates import GRIP, LAMP
+from envs.predicates import BLOCK, BLOCK_STRIDE, GRIP, LAMP
 from envs.vector import TabletopVectorEnv
 from envs.vocabulary import BLOCKS, PLACES
 
@@ -28,13 +28,18 @@ __all__ = [
 ]  # fmt: skip
 
 DRAWS = 64  # starts drawn at most for one slot
+DISTURBED = 0.05  # m
 RESTS = 3  # times a slot may wait for the judge to see what it sees
 _SPOTS = tuple(Literal("at", (block, place)) for block in BLOCKS for place in PLACES)
 
 
 @dataclass
 class OptionRecord:
-    """One skill that was run: its goal, the literals before and after, success, control steps."""
+    """One skill that was run: its goal, the literals before and after, success, control steps, and its manners.
+
+    ``disturbed``: a block that was no business of the goal's, and neither held nor in the drawer at first, ended up
+    more than `DISTURBED` away.
+    """
 
     schema: str
     goal: str
@@ -42,6 +47,7 @@ class OptionRecord:
     end: dict[str, bool]
     success: bool
     steps: int
+    disturbed: bool = False
 
 
 @dataclass
@@ -126,6 +132,11 @@ def wait(env: TabletopVectorEnv) -> np.ndarray:
     return action
 
 
+def _spots(facts: np.ndarray) -> np.ndarray:
+    """Where the blocks are, float64[2, 3], on one row of facts."""
+    return np.stack([facts[BLOCK + BLOCK_STRIDE * b :][:3] for b in range(len(BLOCKS))])
+
+
 def watch(env: TabletopVectorEnv) -> tuple[np.ndarray, np.ndarray]:
     """What a renderer needs of an environment's present: qpos float64[n, nq], lamp lit bool[n]."""
     return env.simulation.qpos.copy(), env.facts[:, LAMP] > 0.5
@@ -140,6 +151,7 @@ class _Slot:
     queue: list[Step] = field(default_factory=list)
     current: Step | None = None
     before: dict[str, bool] = field(default_factory=dict)
+    spots: np.ndarray = field(default_factory=lambda: np.zeros((2, 3)))  # of the blocks, when the skill began
     ran: int = 0  # control steps of the running skill
     over: bool | None = None  # the running skill has ended: with success, or without
     rest: int = 0  # steps to wait before looking again
@@ -155,12 +167,22 @@ class _Slot:
             return False
         return True
 
-    def record(self, state: dict[str, bool]) -> None:
-        """Notes the skill that has ended in ``state``; a failure drops the rest of the plan."""
+    def begin(self, facts: np.ndarray) -> None:
+        """Remembers where the blocks are as the running skill begins, from facts float[NX]."""
+        self.spots = _spots(facts)
+
+    def record(self, state: dict[str, bool], facts: np.ndarray) -> None:
+        """Notes the skill that has ended in ``state``, facts float[NX]; a failure drops the rest of the plan."""
         if self.current is None:
             return
         step, success = self.current, bool(self.over)
-        record = OptionRecord(step.schema, step.goal, self.before, state, success, self.ran)
+        moved = np.linalg.norm(_spots(facts) - self.spots, axis=1) > DISTURBED
+        own = {name for literal in Goal.parse(step.goal).literals for name in literal.args}
+        disturbed = any(
+            far and name not in own and not (self.before[f"holding({name})"] or self.before[f"inside({name}, drawer)"])
+            for name, far in zip(BLOCKS, moved, strict=True)
+        )
+        record = OptionRecord(step.schema, step.goal, self.before, state, success, self.ran, disturbed)
         self.outcome.options.append(record)
         if not success:
             self.queue = []
@@ -280,7 +302,7 @@ def _look(
     given: dict[int, int] = {}
     for i, state in zip(looking, symbolic_state(env.facts[looking]), strict=True):
         slot, goal = slots[i], monitor.goals[i]
-        slot.record(state)
+        slot.record(state, env.facts[i])
         carried = monitor.holds(env.facts, i)
         state |= {text: holds for text, holds in carried.items() if text.startswith("placed")}
         reason = slot.decide(state, Goal(goal.stages[monitor.stage[i] :]), plan, replans, monitor.hold)
@@ -290,6 +312,7 @@ def _look(
             _end(env, monitor, slot, i, reason)
         elif slot.current is not None:
             given[i] = index[slot.current.goal]
+            slot.begin(env.facts[i])
             crew.begins[slot.current.schema][i] = True
     if given:
         env.assign_goals(np.array(list(given.values())), np.array(list(given)))
@@ -298,7 +321,7 @@ def _look(
 def _end(env: TabletopVectorEnv, monitor: InstructionMonitor, slot: _Slot, i: int, reason: str) -> None:
     """Closes a slot: with success if the judge says so. A skill cut short goes unrecorded."""
     if slot.over is not None:
-        slot.record(symbolic_state(env.facts[i : i + 1])[0])
+        slot.record(symbolic_state(env.facts[i : i + 1])[0], env.facts[i])
     outcome = slot.outcome
     outcome.success = bool(monitor.success[i])
     outcome.reason = "" if outcome.success else reason

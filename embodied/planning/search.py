@@ -197,11 +197,26 @@ def _ground_all(
 
 
 def _by_definition(operator: GroundOperator, atoms: set[str]) -> GroundOperator:
-    """The operator with what its goal entails added, and what its goal excludes among ``atoms`` deleted."""
+    """The operator with what its goal entails added, and what its goal excludes among ``atoms`` deleted.
+
+    A skill moves what its goal speaks of first. What the goal excludes of another thing's whereabouts (the other block
+    in the drawer, where both should lie side by side) it cannot be expected to change: that has to be false before.
+    """
     wanted = [literal for literal in operator.goal.final if literal.positive]
     certain = {str(fact) for literal in wanted for fact in (literal, *entailed(literal))}
     excluded = {a for a in atoms - certain if any(_excludes(str(literal), a) for literal in wanted)}
-    return replace(operator, add=(operator.add - excluded) | certain, delete=(operator.delete | excluded) - certain)
+    moved = {literal.args[0] for literal in wanted}
+    elsewhere = {a for a in excluded - operator.delete if _whereabouts(a) and not moved & {*Literal.parse(a).args}}
+    return replace(
+        operator,
+        add=(operator.add - excluded) | certain,
+        delete=(operator.delete | excluded) - certain - elsewhere,
+        forbids=operator.forbids | elsewhere,
+    )
+
+
+def _whereabouts(atom: str) -> bool:
+    return Literal.parse(atom).predicate in ("on", "inside")
 
 
 def _relevant(goal: Goal, operators: list[GroundOperator]) -> tuple[dict[str, int], list[GroundOperator]]:

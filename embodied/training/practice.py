@@ -33,6 +33,8 @@ class PracticeConfig:
     cold_std: float = 0.5
     gripper_std: float = 0.6  # floor: what never opens never learns to let go
     gripper_limit: float = 0.7
+    patience: int = 50  # steps after which a practised policy acts with its spread (see `MultiCriticPPO.predict`)
+    averaging: float = 0.95  # decay an iteration of the average of weights that acts in the end
     critic_warmup: int = 3  # rollouts in which only the critics of a warm-started policy learn
     trials: int = 40  # episodes a candidate start is measured on, a grounding
     clone_epochs: int = 20
@@ -42,9 +44,13 @@ class PracticeConfig:
 
 @dataclass
 class PracticeOutcome:
-    """A practised policy, the success rates of its rollouts over environment steps, and what it began from."""
+    """A practised policy, one with its actor's weights averaged over the last iterations, and its rollouts' success.
+
+    The one goes on learning; the other acts: from iteration to iteration single goals come and go.
+    """
 
     policy: MultiCriticPPO
+    average: MultiCriticPPO
     curve: list[tuple[int, float]] = field(default_factory=list)
     metrics: dict[str, float] = field(default_factory=dict)
     steps: int = 0
@@ -56,7 +62,7 @@ def fresh(seed: int, config: PracticeConfig) -> MultiCriticPPO:
         MultiCriticPPOConfig(
             FEATURES, ACTIONS["tool"], REWARD_TERMS, weights=config.weights, initial_std=config.cold_std,
             advantage_floor=0.05, critic_hidden=(128, 128), epochs=3, minibatch=1536, target_kl=0.02,
-            gripper_std=config.gripper_std, gripper_limit=config.gripper_limit,
+            gripper_std=config.gripper_std, gripper_limit=config.gripper_limit, patience=config.patience,
             seed=seed % (1 << 31),
         )
     )  # fmt: skip
@@ -133,9 +139,13 @@ def practise(
     )  # fmt: skip
     observation, _ = env.reset(seed=seed)
     env.elapsed[:] = np.random.default_rng(seed).integers(0, MAX_STEPS, config.num_envs)  # episodes end at all times
-    outcome = PracticeOutcome(policy)
+    actor = policy.networks.actor
+    average = {name: weight.clone() for name, weight in actor.state_dict().items()}
+    outcome = PracticeOutcome(policy, MultiCriticPPO(policy.config))
 
     def note(metrics: dict[str, float]) -> None:
+        for name, weight in actor.state_dict().items():
+            average[name].lerp_(weight, 1.0 - config.averaging)
         if "success" in metrics:
             outcome.curve.append((int(metrics["steps"]), float(metrics["success"])))
         if on_iteration is not None:
@@ -152,5 +162,7 @@ def practise(
     )
     outcome.steps = result.steps
     outcome.metrics = dict(result.metrics[-1])
+    outcome.average.load_arrays(policy.arrays())
+    outcome.average.networks.actor.load_state_dict(average)
     env.close()
     return outcome

@@ -170,14 +170,16 @@ class Worker:
                 if schema != asked and settled.issuperset(goals):
                     continue
                 self.say(f"gating {schema}")
-                decisions = self.decide(policy, goals)
+                decisions = self.decide(outcome.average, goals)
                 self.remember(schema, decisions, steps=journal.state.steps)
                 parent = next((mastered[g] for g in goals if g in mastered), None)
                 gained += self.admit(
-                    tx, schema, policy, decisions, parent, {"from": origin, "steps": before + outcome.steps}
+                    tx, schema, outcome.average, decisions, parent, {"from": origin, "steps": before + outcome.steps}
                 )
                 results += [f"{d.goal} {d.winner_reports[0].report.rate:.0%}" for d in decisions]
                 reasons += [f"{d.goal}: {d.reason}" for d in decisions]
+            for other in (text for goals in kin.values() for text in goals):  # what was said of the one before
+                journal.state.chained.pop(other, None)
             journal.note(
                 "practice", goal, why, f"{', '.join(results)}; admitted: {', '.join(gained) or 'none'}",
                 "admitted" if gained else "not yet",
@@ -207,7 +209,7 @@ class Worker:
         for option in (option for outcome in outcomes for option in outcome.options):
             repertoire.observe(option.goal, option.start, option.end, option.success)
             counts = chained.setdefault(anywhere(Goal.parse(option.goal)), [0.0, 0.0])
-            counts[0] += option.success
+            counts[0] += option.success and not option.disturbed
             counts[1] += 1
         journal.state.chained = chained
         journal.state.operators |= {schema: op.to_dict() for schema, op in repertoire.operators.items()}

@@ -41,6 +41,7 @@ AREA_LOW, AREA_HIGH = np.array([0.385, 0.0]), np.array([0.63, 0.21])  # where bl
 # comes up often.
 PLACES_LOW, PLACES_HIGH, RIM = np.array([0.375, 0.005]), np.array([0.62, 0.215]), 0.03
 START_COLUMNS = 16  # red x y z yaw, blue x y z yaw, drawer, lamp, tool x y z yaw, opening (m), spare
+_GAP = 0.085  # m between a place and the other block, for fingers to get in between
 _LEVEL = 0.008  # m above the table's rest that still counts as lying on the table
 _CX, _CY = float(CABINET[0]), float(CABINET[1])
 _LOW, _HIGH = (float(v) for v in AREA_LOW), (float(v) for v in AREA_HIGH)
@@ -113,7 +114,10 @@ def _blocks(state, start, first, easy):
 
 @nb.njit(cache=True, nogil=True)
 def _places(state, start, count, codes, place):
-    """Draws what is nan in place[4, 2]: away from where the block is, and from the other block."""
+    """Draws what is nan in place[4, 2]: away from where the block is, and mostly from the other block.
+
+    Now and then the other block stands close, or in the way.
+    """
     for j in range(count):
         b = codes[j, 1]
         if b >= 2 or not math.isnan(place[j, 0]):
@@ -121,11 +125,12 @@ def _places(state, start, count, codes, place):
         other = 1 - b
         px = 0.0
         py = 0.0
+        gap = _GAP if _uniform(state, 0.0, 1.0) < 0.75 else _uniform(state, 0.0, _GAP)
         for _ in range(60):
             px = min(_PUX, max(_PLX, _uniform(state, _PLX - RIM, _PUX + RIM)))
             py = min(_PUY, max(_PLY, _uniform(state, _PLY - RIM, _PUY + RIM)))
             away = (px - start[4 * b]) ** 2 + (py - start[4 * b + 1]) ** 2 > 0.08**2
-            if away and (px - start[4 * other]) ** 2 + (py - start[4 * other + 1]) ** 2 > 0.085**2:
+            if away and (px - start[4 * other]) ** 2 + (py - start[4 * other + 1]) ** 2 > gap * gap:
                 break
         place[j, 0] = px
         place[j, 1] = py

@@ -307,6 +307,22 @@ def test_a_failing_context_that_no_conjunction_can_say_becomes_a_lesson() -> Non
     assert not plan(Goal.parse("lifted(blue)"), ["inside(blue, drawer)"], [operator]).found
 
 
+def test_what_a_goal_excludes_of_another_block_is_cleared_away_first() -> None:
+    """Never seen beside a block in the drawer, the skill is not imagined to fetch that one out."""
+    beside, lift = Operator("left_of(?a:block, ?b:block)"), Operator("lifted(?a:block)")
+    for block, other in (("red", "blue"), ("blue", "red")):
+        for _ in range(20):
+            done = {f"left_of({block}, {other})": True}
+            beside.observe(Goal.parse(f"left_of({block}, {other})"), {f"inside({block}, drawer)": True}, done, True)
+            lift.observe(
+                Goal.parse(f"lifted({block})"), {f"inside({block}, drawer)": True}, {f"lifted({block})": True}, True
+            )
+    goal = Goal.parse("left_of(red, blue)")
+    assert [step.goal for step in plan(goal, ["inside(red, drawer)"], [beside, lift]).steps] == ["left_of(red, blue)"]
+    steps = [step.goal for step in plan(goal, ["inside(blue, drawer)"], [beside, lift]).steps]
+    assert steps[0] in ("lifted(blue)", "left_of(blue, red)") and steps[1:] == ["left_of(red, blue)"]
+
+
 def test_forbidden_contexts_are_respected() -> None:
     operator = Operator.from_dict(learnt()["closed(drawer)"].to_dict())
     goal = Goal.parse("closed(drawer)")

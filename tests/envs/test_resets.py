@@ -41,7 +41,7 @@ def test_no_goal_holds_at_the_start(goal):
 
 
 @pytest.mark.parametrize("goal", ["placed(red, anywhere)", "placed(blue, anywhere)"])
-def test_drawn_places_lie_on_the_table_and_away_from_both_blocks(goal):
+def test_drawn_places_lie_on_the_table_and_mostly_away_from_both_blocks(goal):
     drawn, places = starts(goal)
     spots = places[:, 0]
     assert ((spots >= PLACES_LOW) & (spots <= PLACES_HIGH)).all()
@@ -52,7 +52,8 @@ def test_drawn_places_lie_on_the_table_and_away_from_both_blocks(goal):
     first = 0 if "red" in goal else 1
     assert np.linalg.norm(spots - drawn[:, 4 * first : 4 * first + 2], axis=1).min() > 0.08
     other = 1 - first
-    assert np.linalg.norm(spots - drawn[:, 4 * other : 4 * other + 2], axis=1).min() > 0.085
+    close = np.linalg.norm(spots - drawn[:, 4 * other : 4 * other + 2], axis=1) < 0.085
+    assert 0.02 < close.mean() < 0.2, "now and then the other block is in the way"
     assert spots.std(axis=0).min() > 0.03
 
 

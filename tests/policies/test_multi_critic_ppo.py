@@ -168,6 +168,28 @@ def test_practice_stops_when_told(point_reach):
     assert len(result.metrics) == 2 and result.steps == 2 * 10 * 32
 
 
+def test_a_patient_policy_takes_its_mean_and_then_its_spread():
+    policy = make(patience=2)
+    observation = np.random.default_rng(0).normal(size=(3, 4)).astype(np.float32)
+    mean = make().predict(observation, deterministic=True)[0]
+    state, acted = None, []
+    for step in range(4):
+        begins = np.array([False, False, step == 3])
+        action, state = policy.predict(observation, state, begins, deterministic=True)
+        acted.append(action)
+    assert state is not None and state["age"].tolist() == [4, 4, 1] and state["draw"].tolist() == [2, 2, 1]
+    np.testing.assert_array_equal(acted[0], mean)
+    np.testing.assert_array_equal(acted[1], mean)
+    assert (acted[2] != mean).all() and (acted[3][:2] != acted[2][:2]).all()
+    np.testing.assert_array_equal(acted[3][2], mean[2])  # begun anew
+    _, alone = policy.predict(observation[:1], None, np.ones(1, bool), deterministic=True)
+    for _ in range(2):
+        action, alone = policy.predict(observation[:1], alone, None, deterministic=True)
+    np.testing.assert_array_equal(action[0], acted[2][0])  # whoever the neighbours are
+    with pytest.raises(ValueError, match="3 slots, the observations 1"):
+        policy.predict(observation[:1], state, deterministic=True)
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
