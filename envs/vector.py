@@ -281,6 +281,15 @@ class TabletopVectorEnv(VectorEnv):
         self._begin(slots)
         self._look(slots)
 
+    def resume(self, slots: np.ndarray, states: np.ndarray, which: np.ndarray, places: np.ndarray) -> None:
+        """Begins episodes in states float64[m, S] from `get_state`, with goals ``which`` int64[m] and their places.
+
+        places float64[m, 4, 2]: rows of ``clock.codes.place``, as they were where the state was taken.
+        """
+        self.clock.give(slots, which)
+        self.clock.codes.place[slots] = places
+        self.set_state(states, slots)
+
     def compute_reward(self, achieved_goal: np.ndarray, desired_goal: np.ndarray, info: Any) -> Any:
         """0 where every group that the desired goal speaks of is reached, else -1; goals float[…, 12], vectorised."""
         achieved, desired = np.asarray(achieved_goal), np.asarray(desired_goal)

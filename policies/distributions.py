@@ -47,3 +47,10 @@ def slot_noise(keys: np.ndarray, draws: np.ndarray, size: int) -> np.ndarray:
     radius, angle = np.sqrt(-2.0 * np.log(uniform[:, :half])), 2.0 * np.pi * uniform[:, half:]
     noise = np.concatenate([radius * np.cos(angle), radius * np.sin(angle)], axis=1)
     return noise[:, :size].astype(np.float32)
+
+
+def row_key(rows: np.ndarray) -> np.ndarray:
+    """A key uint64[m] for each of float32[m, D]: the same for the same bits, and hardly ever for others."""
+    bits = np.ascontiguousarray(rows, np.float32).view(np.uint32).astype(np.uint64)
+    places = np.arange(1, bits.shape[1] + 1, dtype=np.uint64) * _GOLDEN
+    return mix(bits + places).sum(axis=1, dtype=np.uint64)

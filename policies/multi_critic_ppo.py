@@ -43,7 +43,7 @@ from policies.checkpoint import (
     without_prefix,
 )
 from policies.cloning import fit_mean
-from policies.distributions import gaussian_kl, gaussian_log_prob, slot_noise
+from policies.distributions import gaussian_kl, gaussian_log_prob, row_key, slot_noise
 from policies.multi_critic import Critics, clip_each_gradient, combine_advantages, explained_variance, gae
 from policies.networks import GripperMLP
 from policies.normalization import ObservationNorm, ReturnScale
@@ -187,8 +187,8 @@ class MultiCriticPPO(LearnablePolicy):
         """See `Policy.predict`. Deterministic acting takes the mean for `patience` steps.
 
         A mean can come to rest where it should not: a block at its place, the gripper not quite willing to open. What
-        has lasted that long goes on with noise of the learnt spread, a fixed function of the slot's own history.
-        State, one row a slot: `age` int64[n] of the episode, and `draw` int64[n], noise drawn since the beginning.
+        has lasted that long goes on with noise of the learnt spread, a fixed function of what the slot's episode began
+        with. State, one row a slot: `age` int64[n] of the episode, and `key` uint64[n], from its first observation.
         """
         net, config = self.networks, self.config
         action = net.actor(net.norm(torch.from_numpy(as_batch(observation, self.observation_size))))
@@ -197,17 +197,19 @@ class MultiCriticPPO(LearnablePolicy):
             action = torch.addcmul(action, noise, net.log_std.exp())
         elif config.patience:
             slots = len(action)
-            if state is None:
-                state = {"age": np.zeros(slots, np.int64), "draw": np.zeros(slots, np.int64)}
+            begun = np.ones(slots, np.bool_) if state is None else np.zeros(slots, np.bool_)
+            if episode_start is not None:
+                begun |= np.asarray(episode_start, np.bool_)
+            state = state or {"age": np.zeros(slots, np.int64), "key": np.zeros(slots, np.uint64)}
             if len(state["age"]) != slots:
                 raise ValueError(f"The state has {len(state['age'])} slots, the observations {slots}.")
-            begun = np.zeros(slots, np.bool_) if episode_start is None else np.asarray(episode_start, np.bool_)
-            age = np.where(begun, 0, state["age"])
+            age, key = np.where(begun, 0, state["age"]), state["key"].copy()
+            key[begun] = row_key(np.asarray(observation)[begun])
             late = age >= config.patience
             if late.any():
-                noise = slot_noise(np.zeros(late.sum(), np.uint64), state["draw"][late], self.action_size)
+                noise = slot_noise(key[late], age[late], self.action_size)
                 action[late] = torch.addcmul(action[late], torch.from_numpy(noise), net.log_std.exp())
-            state = {"age": age + 1, "draw": state["draw"] + late}
+            state = {"age": age + 1, "key": key}
         return action.clamp(-1.0, 1.0).numpy(), state
 
     @torch.no_grad()

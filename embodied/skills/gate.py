@@ -16,7 +16,7 @@ admitted is the one that counts.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,8 +25,11 @@ import numpy as np
 from embodied.core import ADMISSION_THRESHOLD, PURPOSES, EvalReport
 from embodied.skills.statistics import wilson
 
-Evaluate = Callable[[Any, str, int, int], EvalReport]
-"""evaluate(candidate, goal text, n, seed): resets 0 … n-1 under the seed, judged by the simulator."""
+Question = tuple[str, int, int]
+"""(goal text, n, seed): resets 0 … n-1 under the seed, judged by the simulator."""
+
+Evaluate = Callable[[Any, Sequence[Question]], Sequence[EvalReport]]
+"""evaluate(candidate, questions): a report a question, in order. Many are asked at once, to be answered in parallel."""
 
 
 class GateError(RuntimeError):
@@ -95,45 +98,75 @@ class Gate:
         self.run_seed = run_seed
         self.config = config or GateConfig()
 
-    def decide(
+    def decide(self, goal: str, candidates: Sequence[Any], **about: Any) -> GateDecision:
+        """Screen the candidates (policies, skills, artifacts: whatever `evaluate` takes) and gate the best
+        one. ``about`` as for `decide_all`, where ``earlier_goals`` is this goal's.
+        """
+        earlier = {goal: about.pop("earlier_goals", ())}
+        return self.decide_all([goal], candidates, earlier_goals=earlier, **about)[0]
+
+    def decide_all(
         self,
-        goal: str,
+        goals: Sequence[str],
         candidates: Sequence[Any],
         *,
         round: int,
         attempt: int = 0,
-        earlier_goals: Sequence[str] = (),
-    ) -> GateDecision:
-        """Screen the candidates (policies, skills, artifacts: whatever `evaluate` takes) and gate the best
-        one.
+        earlier_goals: Mapping[str, Sequence[str]] | None = None,
+    ) -> list[GateDecision]:
+        """A decision a goal, each as if made alone; what they ask at the same stage is evaluated together.
 
-        `attempt` counts the decisions about this goal within the round; `earlier_goals` are those that the
-        earlier version of the same schema has mastered. GateError without candidates.
+        `attempt` counts the decisions about a goal within the round; `earlier_goals` gives for a goal those that
+        the earlier version of its schema has mastered. GateError without candidates.
         """
         if not candidates:
-            raise GateError(f"there is no candidate for '{goal}'; practise one before asking the gate")
+            raise GateError(f"there is no candidate for '{', '.join(goals)}'; practise one before asking the gate")
+        earlier = earlier_goals or {}
+        courses = [self._course(goal, len(candidates), tuple(earlier.get(goal, ()))) for goal in goals]
+        open_questions = dict(enumerate(map(next, courses)))
+        decided: dict[int, GateDecision] = {}
+        while open_questions:
+            answers: dict[int, list[EvalReport]] = {i: [] for i in open_questions}
+            for position, candidate in enumerate(candidates):
+                asked = [(i, q) for i, questions in open_questions.items() for q in questions if q[0] == position]
+                reports = self._measure(candidate, [q[1:] for _, q in asked], round, attempt) if asked else []
+                for (i, _), report in zip(asked, reports, strict=True):
+                    answers[i].append(report)
+            for i, reports in answers.items():
+                try:
+                    open_questions[i] = courses[i].send(reports)
+                except StopIteration as end:
+                    decided[i] = end.value
+                    del open_questions[i]
+        return [decided[i] for i in range(len(goals))]
+
+    def _course(
+        self, goal: str, candidates: int, earlier: Sequence[str]
+    ) -> Generator[list[tuple[int, str, str, int]], list[EvalReport], GateDecision]:
+        """A decision's course: yields what it asks, (candidate, purpose, goal, n) each, and is sent the reports."""
         config, reports = self.config, []
-
-        def measure(purpose: str, position: int, n: int, text: str = goal) -> EvalReport:
-            report = self._measure(candidates[position], text, purpose, n, round, attempt)
-            reports.append(Measured(purpose, position, report))
-            return report
-
-        screens = [measure("screen", i, config.screen) for i in range(len(candidates))]
-        winner = int(np.argmax([report.successes for report in screens]))
 
         def decision(admitted: bool, reason: str) -> GateDecision:
             return GateDecision(goal, admitted, reason, winner, tuple(reports))
 
+        screens = yield [(i, "screen", goal, config.screen) for i in range(candidates)]
+        reports += [Measured("screen", i, report) for i, report in enumerate(screens)]
+        winner = int(np.argmax([report.successes for report in screens]))
         if self.disproved(screens[winner]):
             return decision(False, f"rejected at the screen: {self._describe(screens[winner])}")
-        gate = measure("gate", winner, config.n)
+        (gate,) = yield [(winner, "gate", goal, config.n)]
+        reports.append(Measured("gate", winner, gate))
         if not self.proved(gate):
             return decision(False, f"rejected at the gate: {self._describe(gate)}")
-        for text in dict.fromkeys(earlier_goals):
-            if text != goal and self.disproved(report := measure("regression", winner, config.regression, text)):
+        for text in dict.fromkeys(earlier):
+            if text == goal:
+                continue
+            (report,) = yield [(winner, "regression", text, config.regression)]
+            reports.append(Measured("regression", winner, report))
+            if self.disproved(report):
                 return decision(False, f"rejected for forgetting '{text}': {self._describe(report)}")
-        confirm = measure("confirm", winner, config.confirm)
+        (confirm,) = yield [(winner, "confirm", goal, config.confirm)]
+        reports.append(Measured("confirm", winner, confirm))
         if not self.proved(confirm):
             return decision(False, f"rejected at the confirmation: {self._describe(confirm)}")
         return decision(True, f"admitted: gate {self._describe(gate)}; confirmation {self._describe(confirm)}")
@@ -143,7 +176,7 @@ class Gate:
         return Measured(
             "regression",
             0,
-            self._measure(candidate, goal, "regression", self.config.regression, round, attempt),
+            self._measure(candidate, [("regression", goal, self.config.regression)], round, attempt)[0],
         )
 
     def proved(self, report: EvalReport) -> bool:
@@ -154,13 +187,19 @@ class Gate:
         """Whether a set's upper bound lies below the threshold."""
         return bool(wilson(report.successes, report.n)[1] < self.config.threshold)
 
-    def _measure(self, candidate: Any, goal: str, purpose: str, n: int, round: int, attempt: int) -> EvalReport:
-        seed = seed_for(self.run_seed, purpose, round, attempt, goal)
-        report = self.evaluate(candidate, goal, n, seed)
-        asked, given = (goal, n, seed, "simulator"), (report.goal, report.n, report.seed, report.kind)
-        if asked != given:
-            raise GateError(f"the evaluation of '{goal}' must be (goal, n, seed, kind) = {asked}, but it was {given}")
-        return report
+    def _measure(
+        self, candidate: Any, asked: Sequence[tuple[str, str, int]], round: int, attempt: int
+    ) -> Sequence[EvalReport]:
+        """A report for each (purpose, goal, n)."""
+        questions = [(goal, n, seed_for(self.run_seed, purpose, round, attempt, goal)) for purpose, goal, n in asked]
+        reports = self.evaluate(candidate, questions)
+        for question, report in zip(questions, reports, strict=True):
+            wanted, given = (*question, "simulator"), (report.goal, report.n, report.seed, report.kind)
+            if wanted != given:
+                raise GateError(
+                    f"the evaluation of '{question[0]}' must be (goal, n, seed, kind) = {wanted}, but it was {given}"
+                )
+        return reports
 
     def _describe(self, report: EvalReport) -> str:
         lower, upper = report.interval

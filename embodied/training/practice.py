@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import torch
 
-from embodied.training.rollouts import MAX_STEPS, measure
+from embodied.training.rollouts import MAX_STEPS, Trial, measure_all
 from envs.observations import FEATURES
 from envs.rewards import REWARD_TERMS
 from envs.vector import ACTIONS, TabletopVectorEnv
@@ -95,9 +95,8 @@ def begin(
     policy, spent = fresh(seed, config), 0
     best, best_score = "", -math.inf
     for name, actor in starts.items():
-        runs = [
-            measure(actor, goal, config.trials, seed + 17 * k, threads=config.threads) for k, goal in enumerate(goals)
-        ]
+        trials = [Trial(goal, config.trials, seed + 17 * k) for k, goal in enumerate(goals)]
+        runs = measure_all(actor, trials, threads=config.threads)
         spent += sum(run.steps for run in runs)
         score = float(np.mean([run.report.returns for run in runs if run.report.returns is not None]))
         if score > best_score:

@@ -1,11 +1,12 @@
 """Running policies in the world: measured episodes, recorded episodes.
 
-Episode i of an evaluation is the first reset of slot i under its seed, so the same seed means the same starts for
-every policy, whatever the others do.
+Episode i of a trial is the first reset of slot i under its seed, so the same seed means the same starts for every
+policy, whatever else is measured beside it.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -20,9 +21,10 @@ from embodied.training.kept import KeptStates
 from envs.goals import Goal
 from envs.vector import ENV_ID, TabletopVectorEnv
 
-__all__ = ["MAX_STEPS", "Actor", "Measured", "measure", "versions"]
+__all__ = ["MAX_STEPS", "Actor", "Measured", "Trial", "measure", "measure_all", "versions"]
 
 MAX_STEPS = 120  # control steps a skill may take (6 s)
+WIDTH = 192  # episodes at work at once, where that many wait
 
 
 class Actor(Protocol):
@@ -43,130 +45,149 @@ def versions() -> dict[str, str]:
     }
 
 
+@dataclass(frozen=True)
+class Trial:
+    """What is asked: n fresh episodes of a goal under a seed, the first ``record`` of them kept whole."""
+
+    goal: str
+    n: int
+    seed: int
+    record: int = 0
+
+
 @dataclass
 class Measured:
-    """What came of n episodes on one goal.
-
-    start and end float64[n, NX] are the facts at the reset and at each episode's end; ``observations`` and
-    ``actions`` (features float32[m, F], float32[m, A]) are the steps of successful episodes, if they were asked for.
-    """
+    """What came of a trial. start and end float64[n, NX] are the facts at each episode's begin and end."""
 
     report: EvalReport
     start: np.ndarray
     end: np.ndarray
     steps: int  # environment steps taken
     episodes: list[Episode] = field(default_factory=list)
-    observations: np.ndarray | None = None
-    actions: np.ndarray | None = None
 
 
-def measure(
+def measure(policy: Actor, goal: str, n: int, seed: int, *, record: int = 0, **how: Any) -> Measured:
+    """One trial; ``how`` as for `measure_all`."""
+    return measure_all(policy, [Trial(goal, n, seed, record)], **how)[0]
+
+
+def measure_all(
     policy: Actor,
-    goal: str,
-    n: int,
-    seed: int,
+    trials: Sequence[Trial],
     *,
     artifact: str = "",
     max_steps: int = MAX_STEPS,
     threads: int = 0,
     free_starts: bool = False,
-    record: int = 0,
     source: str = "evaluation",
-    keep_steps: bool = False,
     kept: KeptStates | None = None,
     starts: tuple[np.ndarray, np.ndarray] | None = None,
     deterministic: bool = True,
-) -> Measured:
-    """Runs n fresh episodes of ``goal`` and judges them by the simulator's predicates.
+    on_steps: Callable[[int], None] | None = None,
+) -> list[Measured]:
+    """Runs every episode of every trial and judges them by the simulator's predicates.
 
-    ``record`` episodes are kept whole; ``keep_steps`` keeps the (features, action) pairs of the successful ones.
-    ``free_starts`` draws starts without regard to the goal. ``kept`` is given the states in which episodes end;
-    half of the episodes begin in one of ``starts`` (states, facts), where the goal can be reached from one.
+    Episodes wait in one line for the next free slot, so that none idles while others finish; what comes of one does
+    not depend on that. ``free_starts`` draws starts without regard to the goal. ``kept`` is given the states in which
+    episodes end; half of the episodes begin in one of ``starts`` (states, facts), where the goal can be reached from
+    one. ``on_steps`` hears of environment steps as they are taken.
     """
+    if not trials:
+        return []
+    goals = list(dict.fromkeys(trial.goal for trial in trials))
+    sizes = np.array([trial.n for trial in trials])
+    total = int(sizes.sum())
+    slots = max(int(sizes.max()), min(total, WIDTH))
     env = TabletopVectorEnv(
-        n, [goal], max_steps=max_steps, autoreset_mode=AutoresetMode.DISABLED, threads=threads,
+        slots, goals, max_steps=max_steps, autoreset_mode=AutoresetMode.DISABLED, threads=threads,
         free_starts=free_starts, kept=starts,
     )  # fmt: skip
-    observation, _ = env.reset(seed=seed)
-    start = env.facts.copy()
-    initial = env.get_state(np.arange(min(record, n)))
-    success, alive = np.zeros(n, np.bool_), np.ones(n, np.bool_)
-    bad = np.zeros(n, np.bool_)
-    lengths, returns = np.full(n, max_steps), np.zeros(n)
+    which = np.repeat([goals.index(trial.goal) for trial in trials], sizes)
+    recorded = np.concatenate([np.arange(trial.n) < trial.record for trial in trials])
+    begun = [_draw(env, trial, goals.index(trial.goal)) for trial in trials]
+    states, places, start = (np.concatenate(column) for column in zip(*begun, strict=True))
+    success, lengths, returns = np.zeros(total, np.bool_), np.zeros(total, np.int64), np.zeros(total)
     end = start.copy()
-    state, begins = None, np.ones(n, np.bool_)
-    facts_log, action_log, term_log, feature_log = [start[:record].astype(np.float32)], [], [], []
-    steps = 0
-    for step in range(max_steps):
-        action, state = policy.predict(observation, state, begins, deterministic=deterministic)
-        begins = np.zeros(n, np.bool_)
-        if keep_steps:
-            feature_log.append(observation)
-        observation, reward, terminated, truncated, info = env.step(action)
-        steps += int(alive.sum())
-        returns += np.where(alive, reward, 0.0)
-        ended = alive & (terminated | truncated)
-        success |= ended & info["success"]
-        bad |= alive & info["bad_physics"]
-        lengths[ended] = step + 1
-        end[alive] = env.facts[alive]
-        if kept is not None and ended.any():
-            kept.look(env, np.flatnonzero(ended))
-        if record or keep_steps:
-            action_log.append(np.asarray(action, np.float32))
-        if record:
-            facts_log.append(env.facts[:record].astype(np.float32))
-            term_log.append(env.terms[:record].astype(np.float32))
-        alive &= ~ended
-        if not alive.any():
-            break
-    report = EvalReport(goal, artifact, seed, success, lengths, returns, versions=versions())
-    out = Measured(report, start, end, steps)
-    if record:
-        out.episodes = _episodes(
-            goal,
-            artifact,
-            seed,
-            source,
-            success,
-            lengths,
-            initial,
-            np.stack(facts_log),
-            np.stack(action_log),
-            np.stack(term_log),
-        )
-    if keep_steps and success.any():
-        took = np.arange(len(action_log))[:, None] < lengths[None]
-        keep = took & success[None]
-        out.observations, out.actions = np.stack(feature_log)[keep], np.stack(action_log)[keep]
+    log: list[tuple[np.ndarray, ...]] = []  # (episode, facts after the action, action, terms) of recorded episodes
+    running, following = np.arange(slots), slots  # each slot's episode; the next one in line
+    env.resume(running, states[:slots], which[:slots], places[:slots])
+    alive, begins, memory = np.ones(slots, np.bool_), np.ones(slots, np.bool_), None
+    while alive.any():
+        action, memory = policy.predict(env.observation(), memory, begins, deterministic=deterministic)
+        begins = np.zeros(slots, np.bool_)
+        _, reward, terminated, truncated, info = env.step(action)
+        now = running[alive]
+        lengths[now] += 1
+        returns[now] += reward[alive]
+        rows = np.flatnonzero(alive & recorded[running])
+        if rows.size:
+            columns = (env.facts[rows], np.asarray(action)[rows], env.terms[rows])
+            log.append((running[rows], *(column.astype(np.float32) for column in columns)))
+        if on_steps is not None:
+            on_steps(len(now))
+        over = np.flatnonzero(alive & (terminated | truncated))
+        if not over.size:
+            continue
+        success[running[over]] = info["success"][over]
+        end[running[over]] = env.facts[over]
+        if kept is not None:
+            kept.look(env, over)
+        alive[over] = False
+        again = over[: total - following]
+        if again.size:
+            new = np.arange(following, following + again.size)
+            following += again.size
+            env.resume(again, states[new], which[new], places[new])
+            running[again], alive[again], begins[again] = new, True, True
     env.close()
+    out, first = [], 0
+    for trial in trials:
+        part = slice(first, first + trial.n)
+        report = EvalReport(
+            trial.goal, artifact, trial.seed, success[part], lengths[part], returns[part], versions=versions()
+        )
+        out.append(Measured(report, start[part], end[part], int(lengths[part].sum())))
+        if trial.record and log:
+            out[-1].episodes = _episodes(trial, report, source, states[part], start[part], log, first)
+        first += trial.n
     return out
 
 
+def _draw(env: TabletopVectorEnv, trial: Trial, goal: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """States float64[n, S], places float64[n, 4, 2] and facts float64[n, NX] that a trial's episodes begin with."""
+    slots = np.arange(trial.n)
+    chosen = {"reset_mask": np.arange(env.num_envs) < trial.n, "which": np.full(env.num_envs, goal)}
+    env.reset(seed=trial.seed, options=chosen)
+    return env.get_state(slots), env.clock.codes.place[slots], env.facts[slots].copy()
+
+
 def _episodes(
-    goal: str, artifact: str, seed: int, source: str, success: np.ndarray, lengths: np.ndarray, initial: np.ndarray,
-    facts: np.ndarray, actions: np.ndarray, terms: np.ndarray,
+    trial: Trial, report: EvalReport, source: str, states: np.ndarray, start: np.ndarray,
+    log: Sequence[tuple[np.ndarray, ...]], first: int,
 ) -> list[Episode]:  # fmt: skip
-    """Cuts logs [T(+1), record, …] into episodes."""
-    instruction = Goal.parse(goal).text()
+    """Cuts the log into the recorded episodes of a trial, whose episodes are numbered from ``first`` on."""
+    ids, facts, actions, terms = (np.concatenate(column) for column in zip(*log, strict=True))
+    instruction = Goal.parse(trial.goal).text()
     found = []
-    for i in range(facts.shape[1]):
-        length = int(min(lengths[i], len(actions)))
-        if not np.isfinite(facts[: length + 1, i]).all():
+    for i in range(min(trial.record, trial.n)):
+        rows = np.flatnonzero(ids == first + i)
+        observations = np.concatenate([start[i : i + 1].astype(np.float32), facts[rows]])
+        if not np.isfinite(observations).all():
             continue
-        last = np.zeros(length, np.bool_)
+        last = np.zeros(len(rows), np.bool_)
         last[-1] = True
+        done = bool(report.success[i])
         found.append(
             Episode(
-                observations=np.ascontiguousarray(facts[: length + 1, i]),
-                actions=np.ascontiguousarray(actions[:length, i]),
-                rewards=np.ascontiguousarray(terms[:length, i]),
-                terminations=last & bool(success[i]),
-                truncations=last & (not bool(success[i])),
-                states=initial[i : i + 1].copy(),
+                observations=observations,
+                actions=actions[rows],
+                rewards=terms[rows],
+                terminations=last & done,
+                truncations=last & (not done),
+                states=states[i : i + 1].copy(),
                 state_steps=np.zeros(1, np.int64),
-                success=bool(success[i]), goal=goal, instruction=instruction, source=source, policy=artifact,
-                env=ENV_ID, seed=seed, versions=versions(),
+                success=done, goal=trial.goal, instruction=instruction, source=source, policy=report.policy,
+                env=ENV_ID, seed=trial.seed, versions=versions(),
             )
         )  # fmt: skip
     return found

@@ -26,12 +26,12 @@ from embodied.language.roles import RelabelReply, RelabelRequest
 from embodied.planning.execute import carry_out, symbolic_state
 from embodied.planning.operators import Operator
 from embodied.repertoire import Repertoire, anywhere
-from embodied.skills.gate import Gate, GateConfig, GateDecision
+from embodied.skills.gate import Gate, GateConfig, GateDecision, Question
 from embodied.training.kept import KeptStates
 from embodied.training.playing import learn_from_play
 from embodied.training.practice import PracticeConfig, begin, clone, practise
 from embodied.training.relabelling import demonstrations
-from embodied.training.rollouts import measure, versions
+from embodied.training.rollouts import Trial, measure_all, versions
 from envs.goals import Goal, all_ground_goals, schema_of
 from envs.monitor import STATE_LITERALS, truth_table
 from envs.playroom.play import ScriptedPlay, play_env
@@ -114,8 +114,10 @@ class Worker:
         with journal.library.round(journal.round) as tx:
             self.say("measuring what play taught")
             admitted: list[str] = []
-            for schema, goals in schemas().items():
-                decisions = self.decide(policy, goals)
+            everything = schemas()
+            made = self.decide(policy, [goal for goals in everything.values() for goal in goals])
+            for schema, goals in everything.items():
+                decisions = [decision for decision in made if decision.goal in goals]
                 self.remember(schema, decisions, steps=journal.state.steps)
                 admitted += self.admit(tx, schema, policy, decisions, None, {"from": "play"})
             journal.note(
@@ -166,11 +168,11 @@ class Worker:
         results: list[str] = []
         reasons: list[str] = []
         with journal.library.round(journal.round) as tx:
-            for schema, goals in kin.items():
-                if schema != asked and settled.issuperset(goals):
-                    continue
-                self.say(f"gating {schema}")
-                decisions = self.decide(outcome.average, goals)
+            due = {schema: goals for schema, goals in kin.items() if schema == asked or not settled.issuperset(goals)}
+            self.say(f"gating {asked}" + (f" and {len(due) - 1} kinds like it" if len(due) > 1 else ""))
+            made = self.decide(outcome.average, [goal for goals in due.values() for goal in goals])
+            for schema, goals in due.items():
+                decisions = [decision for decision in made if decision.goal in goals]
                 self.remember(schema, decisions, steps=journal.state.steps)
                 parent = next((mastered[g] for g in goals if g in mastered), None)
                 gained += self.admit(
@@ -270,15 +272,15 @@ class Worker:
         """Screens, gates and confirms a policy on each goal; keeps some of the episodes."""
         journal = self.journal
 
-        def evaluate(candidate: Any, goal: str, n: int, seed: int) -> EvalReport:
-            found = measure(candidate, goal, n, seed, threads=self.config.threads, record=RECORDED)
-            self.keep(found.episodes)
-            self.relabel(found.episodes)
-            self.spend(found.steps)
-            return found.report
+        def evaluate(candidate: Any, questions: Sequence[Question]) -> list[EvalReport]:
+            trials = [Trial(*question, record=RECORDED) for question in questions]
+            found = measure_all(candidate, trials, threads=self.config.threads, on_steps=self.spend)
+            for measured in found:
+                self.keep(measured.episodes)
+                self.relabel(measured.episodes)
+            return [measured.report for measured in found]
 
-        gate = Gate(evaluate, self.config.seed, self.gate_config)
-        return [gate.decide(goal, [policy], round=journal.round) for goal in goals]
+        return Gate(evaluate, self.config.seed, self.gate_config).decide_all(goals, [policy], round=journal.round)
 
     def remember(self, schema: str, decisions: list[GateDecision], steps: int) -> None:
         """Keeps each goal's first look and the schema's curve."""
@@ -303,13 +305,14 @@ class Worker:
         admitted = [decision.goal for decision in decisions if decision.admitted]
         if not admitted:
             return []
-        operator, executed, starts = Operator(schema), {}, self.kept.arrays()
-        for k, goal in enumerate(admitted):
-            found = measure(
-                policy, goal, min(EXECUTIONS, self.config.gate.n), self.seed(6, k), threads=self.config.threads,
-                free_starts=True, kept=self.kept, starts=starts,
-            )  # fmt: skip
-            self.spend(found.steps)
+        operator, executed = Operator(schema), {}
+        n = min(EXECUTIONS, self.config.gate.n)
+        trials = [Trial(goal, n, self.seed(6, k)) for k, goal in enumerate(admitted)]
+        executions = measure_all(
+            policy, trials, threads=self.config.threads, free_starts=True, kept=self.kept, starts=self.kept.arrays(),
+            on_steps=self.spend,
+        )  # fmt: skip
+        for goal, found in zip(admitted, executions, strict=True):
             executed[goal] = [found.report.successes, found.report.n]
             parsed = Goal.parse(goal)
             before, after = symbolic_state(found.start), symbolic_state(found.end)

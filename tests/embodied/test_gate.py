@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import pytest
 from scipy.stats import binom
 
 from embodied.core import EvalReport
-from embodied.skills.gate import Gate, GateConfig, GateError, seed_for
+from embodied.skills.gate import Gate, GateConfig, GateError, Question, seed_for
 from embodied.skills.statistics import wilson
 
 GOAL = "open(drawer)"
@@ -19,7 +21,10 @@ class Bandit:
     def __init__(self) -> None:
         self.asked: list[tuple[float, str, int, int]] = []
 
-    def __call__(self, rate: float, goal: str, n: int, seed: int) -> EvalReport:
+    def __call__(self, rate: float, questions: Sequence[Question]) -> list[EvalReport]:
+        return [self.one(rate, *question) for question in questions]
+
+    def one(self, rate: float, goal: str, n: int, seed: int) -> EvalReport:
         self.asked.append((rate, goal, n, seed))
         noise = np.random.default_rng([seed, int(rate * 1e9)]).random(n)
         return EvalReport(goal, f"{rate}", seed, noise < rate)
@@ -52,12 +57,31 @@ def test_rejections_say_where_and_spend_no_more(rates: list[float], reason: str)
 
 
 def test_forgetting_what_the_earlier_version_could_do_is_no_admission() -> None:
-    def evaluate(candidate: float, goal: str, n: int, seed: int) -> EvalReport:
-        return Bandit()(0.5 if goal == "lit(lamp)" else candidate, goal, n, seed)
+    def evaluate(candidate: float, questions: Sequence[Question]) -> list[EvalReport]:
+        return [Bandit().one(0.5 if question[0] == "lit(lamp)" else candidate, *question) for question in questions]
 
     decision = Gate(evaluate, run_seed=0).decide(GOAL, [0.97], round=0, earlier_goals=["closed(drawer)", "lit(lamp)"])
     assert not decision.admitted and "forgetting 'lit(lamp)'" in decision.reason
     assert [m.purpose for m in decision.reports] == ["screen", "gate", "regression", "regression"]
+
+
+def test_goals_decided_together_are_decided_as_alone() -> None:
+    """What they ask at the same stage comes in one call, and some end earlier than others."""
+    calls: list[list[Question]] = []
+
+    def evaluate(candidate: float, questions: Sequence[Question]) -> list[EvalReport]:
+        calls.append(list(questions))
+        rates = {GOAL: candidate, "lit(lamp)": 0.3, "closed(drawer)": 0.76}
+        return [Bandit().one(rates[question[0]], *question) for question in questions]
+
+    goals = [GOAL, "lit(lamp)", "closed(drawer)"]
+    together = Gate(evaluate, 0).decide_all(goals, [0.97], round=2)
+    assert [[goal for goal, _, _ in call] for call in calls] == [goals, [GOAL, "closed(drawer)"], [GOAL]]
+    assert [decision.admitted for decision in together] == [True, False, False]
+    for goal, decision in zip(goals, together, strict=True):
+        alone = Gate(evaluate, 0).decide(goal, [0.97], round=2)
+        assert (alone.reason, len(alone.reports)) == (decision.reason, len(decision.reports))
+    assert Gate(evaluate, 0).decide_all([], [0.97], round=2) == []
 
 
 def test_the_gate_set_is_never_cut_short() -> None:
@@ -116,11 +140,11 @@ def test_the_best_of_ten_noisy_looks_is_admitted_no_more_often_than_its_rate_all
 
 
 def test_an_evaluation_other_than_the_one_asked_for_is_refused() -> None:
-    def short(candidate: object, goal: str, n: int, seed: int) -> EvalReport:
-        return EvalReport(goal, "", seed, np.ones(n - 1, bool))
+    def short(candidate: object, questions: Sequence[Question]) -> list[EvalReport]:
+        return [EvalReport(goal, "", seed, np.ones(n - 1, bool)) for goal, n, seed in questions]
 
-    def judged(candidate: object, goal: str, n: int, seed: int) -> EvalReport:
-        return EvalReport(goal, "", seed, np.ones(n, bool), kind="language")
+    def judged(candidate: object, questions: Sequence[Question]) -> list[EvalReport]:
+        return [EvalReport(goal, "", seed, np.ones(n, bool), kind="language") for goal, n, seed in questions]
 
     for evaluate in (short, judged):
         with pytest.raises(GateError, match="must be"):

@@ -7,6 +7,7 @@ import signal
 import sqlite3
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -131,8 +132,10 @@ def test_a_second_try_is_pooled_with_the_first_not_chosen_from(tmp_path: Path) -
 
 
 def test_the_gates_decision_becomes_evidence_that_says_the_same(tmp_path: Path) -> None:
-    def evaluate(candidate: float, goal: str, n: int, seed: int) -> EvalReport:
-        return EvalReport(goal, "", seed, np.random.default_rng(seed).random(n) < candidate)
+    def evaluate(candidate: float, questions: Sequence[tuple[str, int, int]]) -> list[EvalReport]:
+        return [
+            EvalReport(goal, "", seed, np.random.default_rng(seed).random(n) < candidate) for goal, n, seed in questions
+        ]
 
     with SkillLibrary.open(tmp_path / "library.sqlite") as library, library.edit() as tx:
         for number, rate in enumerate((0.97, 0.6)):

@@ -9,8 +9,7 @@ import numpy as np
 import pytest
 
 from embodied.training.practice import PracticeConfig, begin, clone, fresh, practise
-from embodied.training.rollouts import MAX_STEPS, measure
-from envs.observations import FEATURES
+from embodied.training.rollouts import MAX_STEPS, Trial, measure, measure_all
 from envs.playroom.oracle import ScriptedOracle
 from envs.vector import TabletopVectorEnv
 from policies.multi_critic_ppo import MultiCriticPPO
@@ -108,22 +107,28 @@ class Still:
 
 
 def test_a_measurement_says_what_happened_and_gives_whole_episodes(taught):
-    found = measure(taught, GOAL, 12, 5, threads=1, record=3, keep_steps=True, artifact="a" * 64)
+    found = measure(taught, GOAL, 12, 5, threads=1, record=3, artifact="a" * 64)
     again = measure(taught, GOAL, 12, 5, threads=1)
     np.testing.assert_array_equal(found.report.success, again.report.success)
     np.testing.assert_array_equal(found.end, again.end)
     assert found.report.successes > 0
     assert found.report.lengths is not None
     assert found.steps == found.report.lengths.sum()
-    assert found.observations is not None
-    assert found.actions is not None
-    assert found.observations.shape == (len(found.actions), FEATURES)
-    assert len(found.actions) == found.report.lengths[found.report.success].sum()
     for k, episode in enumerate(found.episodes):
         assert len(episode) == found.report.lengths[k]
         assert episode.success == found.report.success[k] == episode.terminations[-1] != episode.truncations[-1]
         np.testing.assert_allclose(episode.observations[0], found.start[k], rtol=1e-6)
         np.testing.assert_allclose(episode.observations[-1], found.end[k], rtol=1e-6)
+    crowd = [Trial("lit(lamp)", 200, 8), Trial(GOAL, 12, 5, record=2), Trial("not lit(lamp)", 20, 9)]
+    steps: list[int] = []
+    beside = measure_all(taught, crowd, threads=2, max_steps=60, on_steps=steps.append)
+    assert [len(one.report.success) for one in beside] == [200, 12, 20]
+    assert sum(steps) == sum(one.steps for one in beside)
+    alone = measure(taught, GOAL, 12, 5, threads=1, max_steps=60)  # as in a crowd, where episodes wait in line
+    np.testing.assert_array_equal(beside[1].report.success, alone.report.success)
+    np.testing.assert_array_equal(beside[1].start, alone.start)
+    np.testing.assert_allclose(beside[1].end, alone.end, atol=1e-6)
+    assert [episode.goal for episode in beside[1].episodes] == [GOAL, GOAL]
     nothing = measure(Still(), GOAL, 4, 5, threads=1, max_steps=10)
     assert nothing.report.successes == 0
     assert nothing.steps == 40
