@@ -17,8 +17,8 @@ __all__ = ["begin", "look", "settle"]
 
 
 @nb.njit(cache=True, nogil=True)
-def settle(physics, rules, clock, seen, ends, actions, broken):
-    """Settles a control step of every slot.
+def settle(low, high, physics, rules, clock, seen, ends, actions, broken):
+    """Settles a control step of slots ``low`` … ``high`` - 1, which depend on no other.
 
     physics: qpos, qvel, latches, facts, lost, the chain's positions and rotations. rules: seed, episodes, hold, reward
     weights, whether success ends an episode, max_steps. clock: `GoalClock.arrays`. seen: distance, terms, costs,
@@ -34,7 +34,7 @@ def settle(physics, rules, clock, seen, ends, actions, broken):
     reward, success, terminated, truncated = ends
     axes, origins = np.empty((7, 3)), np.empty((7, 3))
     rot, tmp, pose, spot = np.empty((3, 3)), np.empty((3, 3)), np.empty(7), np.empty(3)
-    for i in range(qpos.shape[0]):
+    for i in range(low, high):
         x = facts[i]
         if not broken[i]:
             tool_motion(qpos[i], qvel[i], positions, rotations, axes, origins, rot, tmp, pose)

@@ -6,6 +6,11 @@ stopping the others.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
+from typing import Any
+
 import mujoco
 import numpy as np
 from mujoco import batch
@@ -13,7 +18,8 @@ from mujoco import batch
 __all__ = ["Simulation"]
 
 _NONE = int(mujoco.mjtStage.mjSTAGE_NONE)
-_BAD = [int(getattr(mujoco.mjtWarning, f"mjWARN_BAD{name}")) for name in ("QPOS", "QVEL", "QACC")]
+_BAD = slice(int(mujoco.mjtWarning.mjWARN_BADQPOS), int(mujoco.mjtWarning.mjWARN_BADQACC) + 1)
+_FEW = 32  # simulations a thread below which sharing them out costs more than it gains
 
 
 class Simulation:
@@ -31,6 +37,10 @@ class Simulation:
         self.time = self.batch.bind("time")
         self.warmstart = self.batch.bind("qacc_warmstart")
         self.threads = int(self.batch.nthread)
+        parts = max(1, min(self.threads, n // _FEW))
+        edges = np.linspace(0, n, parts + 1).astype(int).tolist()
+        self._parts = list(pairwise(edges))
+        self._helpers = ThreadPoolExecutor(parts - 1, "settle") if parts > 1 else None
         self._fields = (self.qpos, self.qvel, self.ctrl, self.warmstart)
         self.state_size = sum(field.shape[1] for field in self._fields)
 
@@ -41,9 +51,20 @@ class Simulation:
         except batch.SimulationError as error:
             return np.asarray(error.ids)
         counts = self.batch.warning[:, _BAD, 1]
-        if counts.any():
-            return np.flatnonzero(counts.any(axis=1))
-        return None
+        return np.flatnonzero(counts.any(axis=1)) if counts.any() else None
+
+    def share(self, work: Callable[..., None], *args: Any) -> None:
+        """Runs ``work(low, high, *args)`` over all simulations, a part a thread; it must not hold the GIL."""
+        (first, *others) = self._parts
+        running = [self._helpers.submit(work, *part, *args) for part in others] if self._helpers else []
+        work(*first, *args)
+        for part in running:
+            part.result()
+
+    def close(self) -> None:
+        """Ends the threads of `share`."""
+        if self._helpers:
+            self._helpers.shutdown()
 
     def clear(self, ids: np.ndarray) -> None:
         """Resets simulations ``ids`` to the model's defaults (warm start, controls, time and warnings too)."""

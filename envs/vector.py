@@ -213,7 +213,7 @@ class TabletopVectorEnv(VectorEnv):
         rules = (
             self._seed, self.episodes, self.clock.hold, self.reward_weights, self.terminate_on_success, self.max_steps,
         )  # fmt: skip
-        settle(self._physics, rules, self.clock.arrays, self._seen, ends, actions, broken)
+        self.simulation.share(settle, self._physics, rules, self.clock.arrays, self._seen, ends, actions, broken)
         reward, success, terminated, truncated = ends
         if fresh.size:  # next-step mode: this step only resets
             self._restart(fresh)
@@ -248,6 +248,7 @@ class TabletopVectorEnv(VectorEnv):
         return tuple(self._renderer.render(self.simulation.qpos, self.facts[:, LAMP] > 0.5))
 
     def close_extras(self, **kwargs: Any) -> None:
+        self.simulation.close()
         if self._renderer is not None:
             self._renderer.close()
             self._renderer = None

@@ -34,7 +34,7 @@ commands:
 {commands}
 
 start here:
-  embodied run preset=quick                                     twenty minutes on two cores
+  embodied run preset=quick                                     a quarter of an hour on two cores
   embodied ask "put the red block in the drawer and close it"   with what it learnt
   embodied COMMAND --help                                       examples, and every key with its default
 """

@@ -32,7 +32,7 @@ killed.
     run=run,
     schema=RunConfig,
     examples=(
-        ("embodied run preset=quick", "twenty minutes on two cores; leaves runs/quick/report.html"),
+        ("embodied run preset=quick", "a quarter of an hour on two cores; leaves runs/quick/report.html"),
         ("embodied run", "the whole thing, about forty minutes"),
         ("embodied run preset=quick name=second seed=1", "another life of the same kind"),
         ("embodied run proposer=uniform use_gate=false name=blind", "what the parts are worth"),

@@ -36,9 +36,11 @@ class PracticeConfig:
     patience: int = 50  # steps after which a practised policy acts with its spread (see `MultiCriticPPO.predict`)
     averaging: float = 0.95  # decay an iteration of the average of weights that acts in the end
     critic_warmup: int = 3  # rollouts in which only the critics of a warm-started policy learn
-    trials: int = 40  # episodes a candidate start is measured on, a grounding
-    clone_epochs: int = 20
-    clone_rows: int = 250_000
+    trials: int = 80  # episodes a candidate start is measured on, shared out over the groundings
+    clone_epochs: int = 10
+    clone_rows: int = 100_000
+    learnt: float = 0.97  # success of the last ``settled`` rollouts at which practice has nothing left to teach
+    settled: int = 8
     threads: int = 0
 
 
@@ -95,7 +97,8 @@ def begin(
     policy, spent = fresh(seed, config), 0
     best, best_score = "", -math.inf
     for name, actor in starts.items():
-        trials = [Trial(goal, config.trials, seed + 17 * k) for k, goal in enumerate(goals)]
+        n = max(8, config.trials // len(goals))
+        trials = [Trial(goal, n, seed + 17 * k) for k, goal in enumerate(goals)]
         runs = measure_all(actor, trials, threads=config.threads)
         spent += sum(run.steps for run in runs)
         score = float(np.mean([run.report.returns for run in runs if run.report.returns is not None]))
@@ -126,7 +129,7 @@ def practise(
     kept_share: float = 0.0,
     on_iteration: Callable[[dict[str, float]], None] | None = None,
 ) -> PracticeOutcome:
-    """Practises ``goals`` (one schema's groundings) for at least ``steps`` environment steps.
+    """Practises ``goals`` (of one family) for at least ``steps`` environment steps, or until they are learnt.
 
     Episodes run on after success, to the time limit, so that staying in the goal is what is learnt. ``warm`` gives the
     critics a head start on a policy that already acts well. A share
@@ -142,13 +145,17 @@ def practise(
     average = {name: weight.clone() for name, weight in actor.state_dict().items()}
     outcome = PracticeOutcome(policy, MultiCriticPPO(policy.config))
 
-    def note(metrics: dict[str, float]) -> None:
+    def note(metrics: dict[str, float]) -> bool:
+        times = metrics["iteration"] + 1
+        decay = min(config.averaging, times / (times + 9.0))  # a short practice averages over less
         for name, weight in actor.state_dict().items():
-            average[name].lerp_(weight, 1.0 - config.averaging)
+            average[name].lerp_(weight, 1.0 - decay)
         if "success" in metrics:
             outcome.curve.append((int(metrics["steps"]), float(metrics["success"])))
         if on_iteration is not None:
             on_iteration(metrics)
+        lately = [success for _, success in outcome.curve[-config.settled :]]
+        return bool(times >= 2 * config.settled and np.mean(lately) >= config.learnt)
 
     result = train_ppo(
         policy,

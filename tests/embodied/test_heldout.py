@@ -13,6 +13,7 @@ from embodied.repertoire import Repertoire
 from envs.goals import Goal, parse_instruction, schema_of
 from envs.monitor import truth_table
 from envs.playroom.oracle import ScriptedOracle
+from envs.step import L_LAMP
 from policies.random import RandomPolicy
 
 SCHEMAS = tuple(
@@ -117,6 +118,25 @@ def test_a_block_that_already_stands_there_still_has_to_be_carried():
     assert seen[0] is False
     assert outcome.options[0].start["at(red, near)"]
     assert outcome.success
+
+
+def test_a_skill_that_moves_what_is_not_its_business_is_noted():
+    def shove(env, running):
+        if shove.steps == 3:
+            env.simulation.qpos[0, 9:12] = 0.60, 0.02, 0.0201  # the red block, wherever it was
+        shove.steps += 1
+
+    shove.steps = 0
+    env = make_env((), 1, 1)
+    env.reset(seed=1)
+    env.simulation.qpos[0, 9:12] = 0.40, 0.15, 0.0201
+    env.simulation.qpos[0, 16:19] = 0.50, 0.10, 0.0201
+    env.latches[0, L_LAMP] = 0.0
+    state = env.get_state()
+    env.close()
+    calm, rude = (perform(["lit(lamp)"], state=state, on_step=hook)[0][0].options[0] for hook in (None, shove))
+    assert (calm.success, calm.disturbed) == (True, False)
+    assert (rude.success, rude.disturbed) == (True, True)
 
 
 def test_outcomes_are_the_same_bits_and_do_not_depend_on_the_neighbours():

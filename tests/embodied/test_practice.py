@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -79,6 +80,27 @@ def test_practice_counts_its_steps_and_changes_the_policy(taught):
             np.testing.assert_array_equal(array, taught.arrays()[name], err_msg=name)
     practise(policy, [GOAL], 128, 4, TINY, warm=False)
     assert any(not np.array_equal(a, taught.arrays()[n]) for n, a in policy.arrays().items() if "actor" in n)
+
+
+def test_practice_ends_when_it_has_nothing_left_to_teach(taught):
+    easy = dataclasses.replace(TINY, learnt=0.0, settled=2, rollout=MAX_STEPS)
+    policy = fresh(0, easy)
+    policy.load_arrays(taught.arrays())
+    outcome = practise(policy, [GOAL], 100 * MAX_STEPS * easy.num_envs, 4, easy, warm=True)
+    assert outcome.steps == 4 * MAX_STEPS * easy.num_envs
+
+
+def test_who_acts_in_the_end_is_an_average_over_the_last_rollouts(taught):
+    policy = fresh(0, TINY)
+    policy.load_arrays(taught.arrays())
+    outcome = practise(policy, [GOAL], 8 * 128, 4, TINY, warm=False)
+    begun, now, average = taught.arrays(), policy.arrays(), outcome.average.arrays()
+    for name in now:
+        if "actor" in name and name.endswith("weight"):
+            assert np.linalg.norm(average[name] - now[name]) < np.linalg.norm(begun[name] - now[name])
+            assert not np.array_equal(average[name], now[name])
+        elif "actor" not in name:
+            np.testing.assert_array_equal(average[name], now[name])
 
 
 def test_saved_practice_goes_on_bit_for_bit(taught, tmp_path: Path):
