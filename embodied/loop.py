@@ -111,7 +111,7 @@ def _propose(agent: LanguageModel, journal: Journal, config: RunConfig) -> tuple
     weak = max(failures, key=lambda goal: (failures[goal], goal), default="")
     if weak and (not still_open or journal.round % PLAN_EVERY == MEND):
         s, n = state.chained[weak]
-        return weak, f"Within plans it lately worked in {round(100 * s / n)} % of attempts.", []
+        return weak, f"Within plans it lately went well in {round(100 * s / n)} % of attempts.", []
     if still_open:
         found = ask(1, records)[0]
         return found.goal, found.reason, []

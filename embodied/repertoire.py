@@ -93,8 +93,8 @@ class Repertoire:
     def planner(self) -> PlanFunction:
         """The planner over this repertoire, for `carry_out`."""
 
-        def search(facts: Mapping[str, bool], rest: Goal) -> list[RunStep] | str:
-            found = plan(rest, facts, self.operators, allowed=self.allows)
+        def search(facts: Mapping[str, bool], rest: Goal, failed: Mapping[str, int]) -> list[RunStep] | str:
+            found = plan(rest, facts, self.operators, allowed=self.allows, failed=failed)
             if not found.found:
                 return found.explanation
             return [RunStep(self.acts[anywhere(Goal.parse(step.goal))], step.goal) for step in found.steps]

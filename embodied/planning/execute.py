@@ -72,8 +72,9 @@ class Step:
     goal: str
 
 
-PlanFunction = Callable[[Mapping[str, bool], Goal], "list[Step] | str"]
-"""(literal → holds, what remains of the instruction) → steps, or one sentence saying why there is no plan."""
+PlanFunction = Callable[[Mapping[str, bool], Goal, Mapping[str, int]], "list[Step] | str"]
+"""(literal → holds, what remains of the instruction, skill goal → how often it failed here) → steps, or one sentence
+saying why there is no plan."""
 
 
 def make_env(schemas: Iterable[str], n: int, threads: int = 0) -> TabletopVectorEnv:
@@ -156,6 +157,7 @@ class _Slot:
     over: bool | None = None  # the running skill has ended: with success, or without
     rest: int = 0  # steps to wait before looking again
     rests: int = 0  # how often it waited
+    failed: dict[str, int] = field(default_factory=dict)  # skill goal → failures while carrying out this instruction
     done: bool = False
 
     def looks(self) -> bool:
@@ -186,13 +188,14 @@ class _Slot:
         self.outcome.options.append(record)
         if not success:
             self.queue = []
+            self.failed[step.goal] = self.failed.get(step.goal, 0) + 1
         self.current = None
 
     def decide(self, state: dict[str, bool], rest: Goal, plan: PlanFunction, replans: int, hold: int) -> str:
         """Takes the next step of the plan, or of a new one; why there is none, or "" (it may wait)."""
         self.queue = _open_steps(self.queue, state)
         if not self.queue:
-            found = plan(state, rest)
+            found = plan(state, rest, self.failed)
             if isinstance(found, str):
                 return found
             self.queue = _open_steps(found, state)

@@ -7,8 +7,8 @@ achieved is kept where it can be. Only facts that matter to the goal, directly o
 precondition, are kept in the state. An added fact removes those it excludes by definition
 (`envs.constraints`), so imagined states stay consistent where counts are few.
 
-What was tried before in exactly the state of now weighs on the first step, so a replanner does not insist on
-what just failed. States never repeat, ties are broken by order of discovery, and expansions are limited: the
+What was tried before in exactly the state of now, or failed a moment ago, weighs on the first step, so a
+replanner does not insist on it. States never repeat, ties are broken by order of discovery, and expansions are limited: the
 search always ends, with a plan or with one sentence on what is missing.
 """
 
@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
-from embodied.planning.operators import GroundOperator, Operator
+from embodied.planning.operators import SHRINKAGE, GroundOperator, Operator
 from envs.constraints import conflict, entailed, impossible_reason
 from envs.goals import Goal, Literal, binding, ground
 from envs.vocabulary import ANYWHERE, PLACE_NAMES
@@ -88,12 +88,14 @@ def plan(
     operators: Mapping[str, Operator] | Iterable[Operator],
     *,
     allowed: Callable[[Goal], bool] | None = None,
+    failed: Mapping[str, int] | None = None,
     limit: int = LIMIT,
 ) -> Plan:
     """The most probable plan for a goal from the facts of now.
 
-    ``operators`` are those of admitted skills; ``allowed`` may withhold single groundings. ``limit`` bounds
-    the expanded states. Without a plan, ``explanation`` says why: the goal is impossible, a skill is missing,
+    ``operators`` are those of admitted skills; ``allowed`` may withhold single groundings. ``failed`` says which
+    skills' goals have just failed, how often: as first steps they count for less, so that a detour is taken (lift
+    the block, then place it) where insisting looks worse. ``limit`` bounds the expanded states. Without a plan, ``explanation`` says why: the goal is impossible, a skill is missing,
     or the limit was met.
     """
     reason = impossible_reason(goal)
@@ -107,7 +109,8 @@ def plan(
         return Plan((), 0.0, missing)
     bits, relevant = _relevant(goal, ground_operators)
     actions = [_compile(operator, bits, operator.probability) for operator in relevant]
-    first = [_compile(operator, bits, operator.here) for operator in relevant]
+    doubt = {goal: SHRINKAGE / (SHRINKAGE + times) for goal, times in (failed or {}).items()}
+    first = [_compile(operator, bits, operator.here * doubt.get(str(operator.goal), 1.0)) for operator in relevant]
     stages = [_masks(((x.atom, x.positive) for x in stage), bits) for stage in goal.stages]
     start = sum(bit for atom, bit in bits.items() if atom in true)
     return _search(start, stages, first, actions, limit)

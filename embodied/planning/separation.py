@@ -4,8 +4,9 @@ Executions arrive as distinct start states with counts: ``starts`` bool[R, L], `
 int[R]. A signed literal is ``(column, sign)``. Two searches, both deterministic:
 
 - `precondition`: greedy. A literal is taken when the lower Wilson bound of the success rate with it exceeds
-  the upper bound without it, the rates differ by at least ``GAP``, and no second literal makes up for its
-  absence; among those the widest margin wins. The choice is repeated among the executions that satisfy what
+  the upper bound without it, the rates differ by at least ``GAP``, success without it is not the rule
+  (upper bound at most ``HOPELESS``: what merely works less often there stays allowed, at its price), and no
+  second literal makes up for its absence; among those the widest margin wins. The choice is repeated among the executions that satisfy what
   was taken, up to ``size`` literals; then every literal that no longer separates anything, given the others,
   is taken out again, so the conjunction is a smallest one.
 - `failing_contexts`: sequential covering. Single literals, then pairs, under which success is, with
@@ -27,6 +28,7 @@ from embodied.skills.statistics import wilson
 
 CONFIDENCE = 0.98  # two-sided: 99 % on each side
 GAP = 0.25  # smaller differences of success rates are no precondition
+HOPELESS = 0.6  # success without a precondition is confidently rarer than this
 CONTEXTS = 6  # failing contexts kept
 
 Signed = tuple[int, bool]
@@ -80,7 +82,7 @@ def _best(starts: np.ndarray, successes: np.ndarray, failures: np.ndarray, order
     _, upper = wilson(misses, rest, CONFIDENCE)
     rate = hits / np.maximum(n, 1)
     gap = rate - misses / np.maximum(rest, 1)
-    margin = np.where((n > 0) & (rest > 0) & (gap >= GAP), np.round(lower - upper, 9), -1.0)
+    margin = np.where((n > 0) & (rest > 0) & (gap >= GAP) & (upper <= HOPELESS), np.round(lower - upper, 9), -1.0)
     for best in np.argsort(-margin, kind="stable"):  # the first of equals first
         if margin[best] <= 0:
             return None

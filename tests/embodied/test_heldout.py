@@ -39,7 +39,7 @@ class OracleSkill:
         return action, state
 
 
-def by_literal(state, rest):
+def by_literal(state, rest, failed):
     """A plan for tests: the literals in order, the drawer opened before something goes in, and shut last."""
     steps = []
     for stage in rest.stages:
@@ -92,12 +92,12 @@ def test_a_skill_that_runs_out_of_time_is_a_failure_and_the_rest_is_planned_anew
 
 
 def test_without_a_plan_nothing_is_done_and_the_reason_is_kept():
-    outcomes, taken = perform(["lit(lamp)"] * 2, plan=lambda state, rest: "I have no skill for that")
+    outcomes, taken = perform(["lit(lamp)"] * 2, plan=lambda *_: "I have no skill for that")
     assert [outcome.reason for outcome in outcomes] == ["I have no skill for that"] * 2
     assert taken == 0
-    (unknown,), _ = perform(["lit(lamp)"], plan=lambda state, rest: [Step("lifted(?a:block)", "lifted(red)")])
+    (unknown,), _ = perform(["lit(lamp)"], plan=lambda *_: [Step("lifted(?a:block)", "lifted(red)")])
     assert unknown.reason == "no skill takes the goal lifted(red)"
-    (blind,), steps = perform(["lit(lamp)"], plan=lambda state, rest: [], replans=1)
+    (blind,), steps = perform(["lit(lamp)"], plan=lambda *_: [], replans=1)
     assert (blind.success, blind.replans, steps) == (False, 0, 15)
     assert "looked done" in blind.reason
 
@@ -113,7 +113,7 @@ def test_a_block_that_already_stands_there_still_has_to_be_carried():
     state[:, : env.simulation.state_size] = env.simulation.get_state(np.arange(1))
     env.close()
     seen = []
-    plan = lambda facts, rest: seen.append(facts[text]) or by_literal(facts, rest)  # noqa: E731
+    plan = lambda facts, *rest: seen.append(facts[text]) or by_literal(facts, *rest)  # noqa: E731
     (outcome,), _ = perform([text], plan=plan, state=state)
     assert seen[0] is False
     assert outcome.options[0].start["at(red, near)"]

@@ -288,6 +288,20 @@ def test_what_failed_here_again_and_again_is_not_insisted_on() -> None:
     assert elsewhere.steps[0].schema == "open(drawer)"
 
 
+def test_what_failed_a_moment_ago_is_come_at_another_way() -> None:
+    place, lift = Operator("placed(?a:block, ?p:place)"), Operator("lifted(?a:block)")
+    for i in range(40):
+        start = {"clear(red)": True}
+        place.observe(Goal.parse("placed(red, left)"), start, start | {"placed(red, left)": True}, i % 10 > 0)
+        lift.observe(Goal.parse("lifted(red)"), start, start | {"lifted(red)": True, "holding(red)": True}, i > 0)
+    goal, facts = Goal.parse("placed(red, left)"), ["clear(red)"]
+    first, second = (
+        [step.goal for step in plan(goal, facts, [place, lift], failed=failed).steps]
+        for failed in ({}, {"placed(red, left)": 1})
+    )
+    assert first == ["placed(red, left)"] and second == ["lifted(red)", "placed(red, left)"]
+
+
 def test_a_failing_context_that_no_conjunction_can_say_becomes_a_lesson() -> None:
     """Lifting fails from the drawer while it is closed, and only then: not a conjunction of needs."""
     rng = np.random.default_rng(0)
