@@ -8,8 +8,8 @@ precondition, are kept in the state. An added fact removes those it excludes by 
 (`envs.constraints`), so imagined states stay consistent where counts are few.
 
 What was tried before in exactly the state of now, or failed a moment ago, weighs on the first step, so a
-replanner does not insist on it. States never repeat, ties are broken by order of discovery, and expansions are limited: the
-search always ends, with a plan or with one sentence on what is missing.
+replanner does not insist on it. States never repeat, ties are broken by order of discovery, and expansions are
+limited: the search always ends, with a plan or with one sentence on what is missing.
 """
 
 from __future__ import annotations
@@ -95,8 +95,8 @@ def plan(
 
     ``operators`` are those of admitted skills; ``allowed`` may withhold single groundings. ``failed`` says which
     skills' goals have just failed, how often: as first steps they count for less, so that a detour is taken (lift
-    the block, then place it) where insisting looks worse. ``limit`` bounds the expanded states. Without a plan, ``explanation`` says why: the goal is impossible, a skill is missing,
-    or the limit was met.
+    the block, then place it) where insisting looks worse. ``limit`` bounds the expanded states. Without a plan,
+    ``explanation`` says why: the goal is impossible, a skill is missing, or the limit was met.
     """
     reason = impossible_reason(goal)
     if reason:

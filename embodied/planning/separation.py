@@ -6,9 +6,9 @@ int[R]. A signed literal is ``(column, sign)``. Two searches, both deterministic
 - `precondition`: greedy. A literal is taken when the lower Wilson bound of the success rate with it exceeds
   the upper bound without it, the rates differ by at least ``GAP``, success without it is not the rule
   (upper bound at most ``HOPELESS``: what merely works less often there stays allowed, at its price), and no
-  second literal makes up for its absence; among those the widest margin wins. The choice is repeated among the executions that satisfy what
-  was taken, up to ``size`` literals; then every literal that no longer separates anything, given the others,
-  is taken out again, so the conjunction is a smallest one.
+  second literal makes up for its absence; among those the widest margin wins. The choice is repeated among
+  the executions that satisfy what was taken, up to ``size`` literals; then every literal that no longer
+  separates anything, given the others, is taken out again, so the conjunction is a smallest one.
 - `failing_contexts`: sequential covering. Single literals, then pairs, under which success is, with
   confidence, less than half as frequent as overall. A precondition cannot say "in the drawer while it is
   closed"; this can, and it forbids no more: "in the drawer" alone is neither a missing precondition nor a
