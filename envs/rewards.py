@@ -57,6 +57,7 @@ _WEIGHTS = np.array([0.2, 0.2, 0.2, 0.5, 0.5, 0.02])
 _LOW, _HIGH = JOINT_LOW, JOINT_HIGH
 _HX, _HY, _HZ = float(CABINET[0] + HANDLE[0]), float(CABINET[1] + HANDLE[1]), float(HANDLE[2])
 _BX, _BY, _BZ = (float(v) for v in BUTTON)
+_FAR = 0.7  # distance from which carrying closer pays: nothing is further away, m
 _CARRY = 0.07  # height above the target at which the funnel is entered, m
 
 
@@ -103,7 +104,8 @@ def _block_progress(x, predicate, a, b, px, py, target):
             lift, carry = 0.25, 0.25
             if side >= 0.06:
                 raised = min(1.0, clear / (target[2] - BLOCK_HALF + 0.5 * _CARRY))
-        progress = 0.05 + lift * raised + carry * max(0.0, 1.0 - funnel / 0.35) + 0.2 * (1.0 - math.tanh(12.0 * funnel))
+        nearer = 0.5 * max(0.0, 1.0 - funnel / 0.35) + 0.5 * max(0.0, 1.0 - funnel / _FAR)
+        progress = 0.05 + lift * raised + carry * nearer + 0.2 * (1.0 - math.tanh(12.0 * funnel))
     carried = predicate != PLACED or x[pa + B_PEAK] > CARRY_CLEARANCE
     if carried and not held and abs(az - target[2]) < 0.012:  # let go: better than held where the aim was good
         progress = max(progress, 0.9 * max(0.0, 1.0 - side / 0.12))

@@ -54,10 +54,12 @@ def _unit(v):
 
 
 @nb.njit(cache=True, nogil=True)
-def tool_action(action, facts, latches, qcmd, ctrl, positions, rotations, low, high, home):
-    """Action float[n, 5] (Δx, Δy, Δz, Δyaw, gripper: -1 close … 1 open) → joint targets in ctrl float64[n, 8]."""
-    n = action.shape[0]
-    for i in range(n):
+def tool_action(begin, end, action, facts, latches, qcmd, ctrl, positions, rotations, low, high, home):
+    """Action float[n, 5] (Δx, Δy, Δz, Δyaw, gripper: -1 close … 1 open) → joint targets in ctrl float64[n, 8].
+
+    Of slots ``begin`` … ``end`` - 1.
+    """
+    for i in range(begin, end):
         for k in range(3):
             t = latches[i, k] + STEP_M * _unit(action[i, k])
             t = min(facts[i, TOOL + k] + LEASH, max(facts[i, TOOL + k] - LEASH, t))
@@ -66,17 +68,18 @@ def tool_action(action, facts, latches, qcmd, ctrl, positions, rotations, low, h
         yaw = min(facts[i, YAW] + 0.3, max(facts[i, YAW] - 0.3, yaw))
         latches[i, L_YAW] = min(YAW_LIMIT, max(-YAW_LIMIT, yaw))
         latches[i, L_GRIP] = _unit(action[i, 4])
-    solve(qcmd, latches[:, :3], latches[:, L_YAW], positions, rotations, low, high, home, IK_ITERATIONS)
-    for i in range(n):
+    some = slice(begin, end)
+    solve(qcmd[some], latches[some, :3], latches[some, L_YAW], positions, rotations, low, high, home, IK_ITERATIONS)
+    for i in range(begin, end):
         for k in range(7):
             ctrl[i, k] = qcmd[i, k]
         ctrl[i, 7] = 127.5 * (1.0 + latches[i, L_GRIP])
 
 
 @nb.njit(cache=True, nogil=True)
-def joint_action(action, facts, latches, qcmd, ctrl, low, high):
-    """Action float[n, 8] (seven joint steps, gripper) → joint targets in ctrl float64[n, 8]."""
-    for i in range(action.shape[0]):
+def joint_action(begin, end, action, facts, latches, qcmd, ctrl, low, high):
+    """Action float[n, 8] (seven joint steps, gripper) → joint targets in ctrl float64[n, 8], from ``begin`` on."""
+    for i in range(begin, end):
         for k in range(7):
             q = qcmd[i, k] + STEP_JOINT * _unit(action[i, k])
             q = min(facts[i, JOINTS + k] + 2 * STEP_JOINT, max(facts[i, JOINTS + k] - 2 * STEP_JOINT, q))

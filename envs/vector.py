@@ -199,11 +199,11 @@ class TabletopVectorEnv(VectorEnv):
         if broken.any():
             actions = np.where(broken[:, None], 0.0, actions)
         fresh = np.flatnonzero(self._pending)
+        commands = (actions, self.facts, self.latches, self._qcmd, self.simulation.ctrl)
         if self.control == "tool":
-            tool_action(actions, self.facts, self.latches, self._qcmd, self.simulation.ctrl, *self._chain)
+            self.simulation.share(tool_action, *commands, *self._chain)
         else:
-            limits = self.chain.low, self.chain.high
-            joint_action(actions, self.facts, self.latches, self._qcmd, self.simulation.ctrl, *limits)
+            self.simulation.share(joint_action, *commands, self.chain.low, self.chain.high)
         bad = self.simulation.step(SUBSTEPS)
         if bad is not None:  # facts keep the last good step's values for bad slots
             broken[bad] = True
