@@ -70,6 +70,15 @@ def test_every_stage_of_carrying_pays_more_than_the_one_before(make_facts, make_
     assert reach[0] < reach[1] < reach[2] == reach[-1] == 1.0
 
 
+@pytest.mark.parametrize(("goal", "drawer"), [("on(red, cabinet)", 0.0), ("inside(red, drawer)", 0.15)])
+def test_carrying_nearer_pays_from_wherever_blocks_lie(make_held, goal, drawer):
+    end = np.array([CABINET[0] - 0.04, CABINET[1] + drawer, 0.17])
+    for corner in ((0.63, 0.21), (0.385, 0.21), (0.63, 0.0)):
+        path = np.linspace(np.array([*corner, 0.17]), end, 12)[:8]
+        task = rewards(goal, np.stack([make_held(tuple(spot), red_peak=0.15, drawer=drawer) for spot in path]))[0][:, 0]
+        assert (np.diff(task) > 0.002).all(), (corner, task)
+
+
 def test_lifting_is_staged(make_facts, make_held):
     rows = [
         make_facts(red=(0.45, 0.05, REST), tool=(0.45, 0.05, REST)),
