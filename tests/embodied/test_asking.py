@@ -38,7 +38,7 @@ class Expert:
 
 class Experts(Repertoire):
     def planner(self):
-        def plan(state, rest):
+        def plan(state, rest, failed):
             wanted = [x for stage in rest.stages for x in stage if not x.holds(state)]
             missing = [x for x in wanted if schema_of(Goal.of(x)) not in self.actors]
             if missing:

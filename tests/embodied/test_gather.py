@@ -114,7 +114,7 @@ class Expert:
 
 class Experts(Repertoire):
     def planner(self):
-        def plan(state, rest):
+        def plan(state, rest, failed):
             literal = rest.final[0]
             schema = schema_of(Goal.of(literal))
             return [Step(schema, str(literal))] if schema in self.actors else "I have no skill for that"
