@@ -43,10 +43,11 @@ from policies.checkpoint import (
     without_prefix,
 )
 from policies.cloning import fit_mean
-from policies.distributions import gaussian_kl, gaussian_log_prob, row_key, slot_noise
+from policies.distributions import gaussian_kl, gaussian_log_prob
 from policies.multi_critic import Critics, clip_each_gradient, combine_advantages, explained_variance, gae
 from policies.networks import GripperMLP
 from policies.normalization import ObservationNorm, ReturnScale
+from policies.patience import lasting_noise
 from policies.practice import PracticeResult, train_ppo
 from policies.rollout import Rollout
 
@@ -184,32 +185,15 @@ class MultiCriticPPO(LearnablePolicy):
         episode_start: np.ndarray | None = None,
         deterministic: bool = False,
     ) -> tuple[np.ndarray, State | None]:
-        """See `Policy.predict`. Deterministic acting takes the mean for `patience` steps.
-
-        A mean can come to rest where it should not: a block at its place, the gripper not quite willing to open. What
-        has lasted that long goes on with noise of the learnt spread, a fixed function of what the slot's episode began
-        with. State, one row a slot: `age` int64[n] of the episode, and `key` uint64[n], from its first observation.
-        """
-        net, config = self.networks, self.config
+        """See `Policy.predict`. Deterministic acting takes the mean, from `patience` steps on with `lasting_noise`."""
+        net, patience = self.networks, self.config.patience
         action = net.actor(net.norm(torch.from_numpy(as_batch(observation, self.observation_size))))
+        spread = net.log_std.exp()
         if not deterministic:
-            noise = torch.randn(action.shape, generator=self._sampling)
-            action = torch.addcmul(action, noise, net.log_std.exp())
-        elif config.patience:
-            slots = len(action)
-            begun = np.ones(slots, np.bool_) if state is None else np.zeros(slots, np.bool_)
-            if episode_start is not None:
-                begun |= np.asarray(episode_start, np.bool_)
-            state = state or {"age": np.zeros(slots, np.int64), "key": np.zeros(slots, np.uint64)}
-            if len(state["age"]) != slots:
-                raise ValueError(f"The state has {len(state['age'])} slots, the observations {slots}.")
-            age, key = np.where(begun, 0, state["age"]), state["key"].copy()
-            key[begun] = row_key(np.asarray(observation)[begun])
-            late = age >= config.patience
-            if late.any():
-                noise = slot_noise(key[late], age[late], self.action_size)
-                action[late] = torch.addcmul(action[late], torch.from_numpy(noise), net.log_std.exp())
-            state = {"age": age + 1, "key": key}
+            action = torch.addcmul(action, torch.randn(action.shape, generator=self._sampling), spread)
+        elif patience:
+            noise, state = lasting_noise(observation, self.action_size, patience, state, episode_start)
+            action = torch.addcmul(action, torch.from_numpy(noise), spread)
         return action.clamp(-1.0, 1.0).numpy(), state
 
     @torch.no_grad()

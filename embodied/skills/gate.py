@@ -98,12 +98,20 @@ class Gate:
         self.run_seed = run_seed
         self.config = config or GateConfig()
 
-    def decide(self, goal: str, candidates: Sequence[Any], **about: Any) -> GateDecision:
+    def decide(
+        self,
+        goal: str,
+        candidates: Sequence[Any],
+        *,
+        round: int,
+        attempt: int = 0,
+        earlier_goals: Sequence[str] = (),
+    ) -> GateDecision:
         """Screen the candidates (policies, skills, artifacts: whatever `evaluate` takes) and gate the best
-        one. ``about`` as for `decide_all`, where ``earlier_goals`` is this goal's.
+        one. As `decide_all`; ``earlier_goals`` are this goal's.
         """
-        earlier = {goal: about.pop("earlier_goals", ())}
-        return self.decide_all([goal], candidates, earlier_goals=earlier, **about)[0]
+        earlier = {goal: earlier_goals}
+        return self.decide_all([goal], candidates, round=round, attempt=attempt, earlier_goals=earlier)[0]
 
     def decide_all(
         self,

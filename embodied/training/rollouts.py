@@ -140,6 +140,7 @@ def measure_all(
             env.resume(again, states[new], which[new], places[new])
             running[again], alive[again], begins[again] = new, True, True
     env.close()
+    logged = tuple(np.concatenate(column) for column in zip(*log, strict=True)) if log else None
     out, first = [], 0
     for trial in trials:
         part = slice(first, first + trial.n)
@@ -147,8 +148,8 @@ def measure_all(
             trial.goal, artifact, trial.seed, success[part], lengths[part], returns[part], versions=versions()
         )
         out.append(Measured(report, start[part], end[part], int(lengths[part].sum())))
-        if trial.record and log:
-            out[-1].episodes = _episodes(trial, report, source, states[part], start[part], log, first)
+        if trial.record and logged:
+            out[-1].episodes = _episodes(trial, report, source, states[part], start[part], logged, first)
         first += trial.n
     return out
 
@@ -163,10 +164,10 @@ def _draw(env: TabletopVectorEnv, trial: Trial, goal: int) -> tuple[np.ndarray, 
 
 def _episodes(
     trial: Trial, report: EvalReport, source: str, states: np.ndarray, start: np.ndarray,
-    log: Sequence[tuple[np.ndarray, ...]], first: int,
+    log: tuple[np.ndarray, ...], first: int,
 ) -> list[Episode]:  # fmt: skip
     """Cuts the log into the recorded episodes of a trial, whose episodes are numbered from ``first`` on."""
-    ids, facts, actions, terms = (np.concatenate(column) for column in zip(*log, strict=True))
+    ids, facts, actions, terms = log
     instruction = Goal.parse(trial.goal).text()
     found = []
     for i in range(min(trial.record, trial.n)):

@@ -114,10 +114,7 @@ class Worker:
         with journal.library.round(journal.round) as tx:
             self.say("measuring what play taught")
             admitted: list[str] = []
-            everything = schemas()
-            made = self.decide(policy, [goal for goals in everything.values() for goal in goals])
-            for schema, goals in everything.items():
-                decisions = [decision for decision in made if decision.goal in goals]
+            for schema, decisions in self.decide(policy, schemas()).items():
                 self.remember(schema, decisions, steps=journal.state.steps)
                 admitted += self.admit(tx, schema, policy, decisions, None, {"from": "play"})
             journal.note(
@@ -170,11 +167,9 @@ class Worker:
         with journal.library.round(journal.round) as tx:
             due = {schema: goals for schema, goals in kin.items() if schema == asked or not settled.issuperset(goals)}
             self.say(f"gating {asked}" + (f" and {len(due) - 1} kinds like it" if len(due) > 1 else ""))
-            made = self.decide(outcome.average, [goal for goals in due.values() for goal in goals])
-            for schema, goals in due.items():
-                decisions = [decision for decision in made if decision.goal in goals]
+            for schema, decisions in self.decide(outcome.average, due).items():
                 self.remember(schema, decisions, steps=journal.state.steps)
-                parent = next((mastered[g] for g in goals if g in mastered), None)
+                parent = next((mastered[d.goal] for d in decisions if d.goal in mastered), None)
                 gained += self.admit(
                     tx, schema, outcome.average, decisions, parent, {"from": origin, "steps": before + outcome.steps}
                 )
@@ -268,9 +263,8 @@ class Worker:
                 )
         return found
 
-    def decide(self, policy: Any, goals: list[str]) -> list[GateDecision]:
-        """Screens, gates and confirms a policy on each goal; keeps some of the episodes."""
-        journal = self.journal
+    def decide(self, policy: Any, kinds: Mapping[str, list[str]]) -> dict[str, list[GateDecision]]:
+        """Screens, gates and confirms a policy on each schema's goals, all at once; keeps some of the episodes."""
 
         def evaluate(candidate: Any, questions: Sequence[Question]) -> list[EvalReport]:
             trials = [Trial(*question, record=RECORDED) for question in questions]
@@ -280,7 +274,10 @@ class Worker:
                 self.relabel(measured.episodes)
             return [measured.report for measured in found]
 
-        return Gate(evaluate, self.config.seed, self.gate_config).decide_all(goals, [policy], round=journal.round)
+        gate = Gate(evaluate, self.config.seed, self.gate_config)
+        goals = [goal for of_one in kinds.values() for goal in of_one]
+        made = iter(gate.decide_all(goals, [policy], round=self.journal.round))
+        return {schema: [next(made) for _ in of_one] for schema, of_one in kinds.items()}
 
     def remember(self, schema: str, decisions: list[GateDecision], steps: int) -> None:
         """Keeps each goal's first look and the schema's curve."""
