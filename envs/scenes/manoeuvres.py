@@ -252,7 +252,7 @@ def _push(s, x, goal, layout):
     dx, dy = s[GOAL], s[GOAL + 1]
     if phase == 0 and s[CLOCK] == 0:
         s[ANCHOR], s[ANCHOR + 1] = x[p], x[p + 1]
-        s[MEMORY] = 0.022 if s[KIND] == PUSH else max(0.03, 2.0 * x[p + 2] - x[p + B_BOTTOM] - 0.018)
+        s[MEMORY] = 0.017 if s[KIND] == PUSH else max(0.03, 2.0 * x[p + 2] - x[p + B_BOTTOM] - 0.018)
     goal[3], goal[4] = 0.0, _CLOSE
     finger = 0.017 if abs(dy) > 0.5 else 0.011  # closed fingers are thicker along y
     reach = max(half[b, 0], half[b, 1])
@@ -264,6 +264,11 @@ def _push(s, x, goal, layout):
     if phase == 2:
         far = s[LENGTH] - reach - finger + 0.006
         goal[0], goal[1], goal[2] = s[ANCHOR] + dx * far, s[ANCHOR + 1] + dy * far, s[MEMORY]
+        if s[KIND] == PUSH:  # stay behind the block where it slips to the side
+            aside = dx * (x[p + 1] - s[ANCHOR + 1]) - dy * (x[p] - s[ANCHOR])
+            aside = 1.5 * min(0.03, max(-0.03, aside))
+            goal[0] -= dy * aside
+            goal[1] += dx * aside
         return False, 0, 0.010
     if phase == 3:  # off the block first, or friction would raise it
         far = s[LENGTH] - reach - finger - 0.025
@@ -360,7 +365,7 @@ def advance(s, x, goal, action, layout):
     gap = math.sqrt(level * level + (goal[2] - x[TOOL + 2]) ** 2)
     # Far away, go over things: rise first, come down last.
     z = goal[2]
-    slow = 1.0
+    slow = 0.6 if kind == PUSH and s[PHASE] == 2 else 1.0  # what is struck hard takes off
     if kind != REACH and level > 0.03 and (s[PHASE] == 0 or s[PHASE] == 4):
         over = max(z, s[CARRY] if s[PHASE] == 4 else _TRAVEL if level > 0.06 else 0.0)
         z = over if level > 0.04 else max(z, x[TOOL + 2] - 0.02)
