@@ -1,8 +1,8 @@
 """Hand-written manoeuvres as phase machines: what scripted experts and scripted play of any scene are made of.
 
 A manoeuvre lives in one row of ``float64[n, SCRIPT]``: kind, phase, parameters and memory. `begin` and `aim` write such
-a row; `advance` turns rows and facts into ``tool`` actions, a control step at a time, until the row's status is FINISHED
-or FAILED. It sees facts and the scene's layout alone.
+a row; `advance` turns rows and facts into ``tool`` actions, a control step at a time, until the row's status is
+FINISHED or FAILED. It sees facts and the scene's layout alone.
 
 =========== ============================================================================================
 REACH       move the tool to a point and hold the gripper as told
