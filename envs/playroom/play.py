@@ -193,7 +193,7 @@ class ScriptedPlay:
     """Generates play in an environment such as `play_env` makes.
 
     Args:
-        env: the environment, in ``tool`` control and with disabled autoreset; it is reset with ``seed``.
+        env: a `TabletopVectorEnv` in ``tool`` control and with disabled autoreset; it is reset with ``seed``.
         seed: of behaviours and of the environment's starts.
         sigma: noise level as a share of the action range; a behaviour takes 0.3 … 1.5 of it.
         switching: chance a step to drop the behaviour for another.
@@ -206,7 +206,7 @@ class ScriptedPlay:
 
     def __init__(
         self,
-        env: TabletopVectorEnv,
+        env: Any,
         seed: int,
         *,
         sigma: float = 0.2,

@@ -7,8 +7,8 @@ Two kinds of generator:
 ``markov``      behaviours change at every moment with the same small chance, and the noise is white and strong
 
 Which behaviour ran at a step is kept apart from the data (`labels`), for analysis alone: what learns from play sees
-facts and actions. Every episode's source is ``scripted-play``. What a slot does depends on (seed, slot, that slot's episode
-count) alone.
+facts and actions. Every episode's source is ``scripted-play``. What a slot does depends on (seed, slot, that slot's
+episode count) alone.
 """
 
 from __future__ import annotations
