@@ -245,7 +245,12 @@ class TabletopVectorEnv(VectorEnv):
 
         if self._renderer is None:
             self._renderer = make_renderer(self.simulation.model, 240, 240)
-        return tuple(self._renderer.render(self.simulation.qpos, self.facts[:, LAMP] > 0.5))
+        return tuple(self._renderer.render(self.simulation.qpos, self.lit)[:, 0])
+
+    @property
+    def lit(self) -> dict[str, np.ndarray]:
+        """Which lamps shine now: geom name -> bool[n], for a renderer."""
+        return {"lamp": self.facts[:, LAMP] > 0.5}
 
     def close_extras(self, **kwargs: Any) -> None:
         self.simulation.close()
