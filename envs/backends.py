@@ -5,8 +5,8 @@ and `glfw` are the system's OpenGL (`envs.gl`). `auto` decides as follows:
 
 1. `MUJOCO_GL` names `egl`, `osmesa` or `glfw`: that one where it works, else `rays`; `disabled` means `rays`.
 2. `MUJOCO_GL` is unset and there is a GPU (Linux): EGL where it works **and draws on the GPU**. OpenGL
-   emulated on the processor is no faster than `rays` and differs from driver to driver, so it is taken only
-   when asked for.
+   emulated on the processor is about as fast as `rays` without shadows, far slower with them, and differs from
+   driver to driver, so it is taken only when asked for.
 3. Everywhere else `rays`.
 
 Whether a backend works is found out by drawing a small picture in a child process with a time limit, once a

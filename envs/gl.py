@@ -21,6 +21,8 @@ __all__ = ["GLPainter"]
 
 SHADOW_PIXELS = 1024  # a side of the shadow map at most: what software GL spends most of its time on
 SAMPLES = 4
+SMALL = 128  # pixels a side up to which round shapes need few facets, which are what small pictures cost
+FACETS = (16, 8, 2)  # slices, stacks, quads a side: masks differ from fine ones in less than 0.2 % of 84² pixels
 _FLAGS = mujoco.mjtRndFlag
 _GEOM = int(mujoco.mjtObj.mjOBJ_GEOM)
 
@@ -40,6 +42,9 @@ class GLPainter:
         model.vis.global_.offwidth, model.vis.global_.offheight = width, height
         model.vis.quality.shadowsize = min(model.vis.quality.shadowsize, SHADOW_PIXELS)
         model.vis.quality.offsamples = SAMPLES if antialias else 0
+        if max(width, height) <= SMALL:
+            quality = model.vis.quality
+            quality.numslices, quality.numstacks, quality.numquads = FACETS
         self._rgb = geom_rgba(model)[:, :3].astype(np.float64)
         self._context: Any = None
         self._draw: Any = None
@@ -118,7 +123,7 @@ class GLPainter:
             self._draw = mujoco.MjrContext(self.model, mujoco.mjtFontScale.mjFONTSCALE_100)
         except (ImportError, AttributeError, RuntimeError, mujoco.FatalError) as error:
             self.close()
-            raise RenderError(f"The backend {self.backend!r} failed ({error}); 'rays' works without GL.") from error
+            raise RenderError(f"the backend {self.backend!r} failed ({error}); 'rays' works without GL") from error
         finally:
             if threads is None:
                 del os.environ["LP_NUM_THREADS"]

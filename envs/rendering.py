@@ -21,7 +21,7 @@ import mujoco
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from envs.backends import BACKENDS, RenderError, choose
+from envs.backends import BACKENDS, RAYS, RenderError, choose
 from envs.look import Look, read_look
 
 __all__ = ["BACKENDS", "RenderError", "Renderer", "make_renderer"]
@@ -136,15 +136,20 @@ def make_renderer(
         raise RenderError(f"A picture can't have {width}x{height} pixels; each side must be 1 to {MAX_PIXELS}.")
     names = _cameras(model, cameras)
     ids = [model.camera(name).id for name in names]
-    why = choose(backend)
-    if why[0] == "rays":
+    why, painter = choose(backend), None
+    if why[0] != "rays":
+        from envs.gl import GLPainter
+
+        try:
+            painter = GLPainter(model, width, height, ids, why[0], shadows, antialias)
+        except RenderError as error:  # it drew the probe's picture, but not in this process, or not this model's
+            if backend != "auto":
+                raise
+            why = "rays", f"{RAYS}; {error}"
+    if painter is None:
         from envs.raycast import Caster
 
         painter = Caster(model, width, height, ids, shadows, antialias, threads)
-    else:
-        from envs.gl import GLPainter
-
-        painter = GLPainter(model, width, height, ids, why[0], shadows, antialias)
     return Renderer(painter, model, (width, height), names, why)
 
 

@@ -20,7 +20,7 @@ COMMANDS = {
     "skills": "list, show, export and import what was kept",
     "report": "write the run as one HTML file",
     "doctor": "is this machine ready, and how fast is it",
-    "bench": "simulation speed against the raw limit of the machine",
+    "bench": "speed of simulation, against the raw limit of the machine, and of drawing",
     "claims": "what this project claims, what was measured, and measuring it anew",
 }
 

@@ -168,8 +168,9 @@ class BenchConfig(Checked):
 
     seconds: float = option(5.0, "length of each timed window", low=0.1, high=600.0)
     repeats: int = option(5, "timed windows; the median counts", low=1)
-    num_envs: int = option(128, "simulations stepped together", low=1, high=65_536)
-    threads: int = option(0, "threads; 0 takes every core this process may use", low=0)
+    num_envs: int = option(128, "sim: simulations stepped together", low=1, high=65_536)
+    threads: int = option(0, "sim: threads; 0 takes every core this process may use", low=0)
+    size: int = option(84, "render: pixels a side of a picture", low=1, high=4096)
 
 
 @dataclass

@@ -304,6 +304,17 @@ def test_auto_prefers_rays_to_an_emulated_gpu(model, monkeypatch):
     assert backends.choose("auto")[0] == "rays"
 
 
+def test_gl_that_works_in_the_probe_and_fails_here_means_rays(model, monkeypatch):
+    monkeypatch.setenv("MUJOCO_GL", "egl")
+    monkeypatch.setattr(backends, "probe", lambda backend: (True, "drawn by a driver that was there a moment ago"))
+    monkeypatch.setitem(sys.modules, "mujoco.egl", None)  # importing it fails
+    with make_renderer(model, 8, 8) as renderer:
+        assert renderer.backend == "rays" and "'egl' failed" in renderer.describe()
+        assert renderer.render(model.qpos0[None]).shape == (1, 1, 8, 8, 3)
+    with pytest.raises(RenderError, match="'rays' works without GL"):
+        make_renderer(model, 8, 8, backend="egl")
+
+
 def test_gl_draws_the_same_scene(model):
     if not backends.probe("egl")[0]:
         pytest.skip("EGL does not work here")
