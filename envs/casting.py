@@ -105,7 +105,9 @@ def trace(start, stop, pixel, sample, lens, cameras, turn, geoms, mat, local, re
                 own = local[f, k]
                 t = meet(
                     kind[k], size[k], own[0], own[1], own[2],
-                    own[9] + x * own[3] + y * own[6], own[10] + x * own[4] + y * own[7], own[11] + x * own[5] + y * own[8],
+                    own[9] + x * own[3] + y * own[6],
+                    own[10] + x * own[4] + y * own[7],
+                    own[11] + x * own[5] + y * own[8],
                 )  # fmt: skip
                 if t >= 0.0 and t < best:
                     best, hit = t, k

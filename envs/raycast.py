@@ -162,9 +162,9 @@ class Caster:
         """Runs the kinematics of `qpos` [S, nq] and projects the geoms."""
         model, data, n, many = self.model, self._data, len(qpos), self._many
         ids, lights, f = self._surfaces.ids, self._lights.ids, n * many
-        k = len(ids)
+        k, lit = len(ids), len(lights)
         out = Frames(
-            qpos, np.empty((n, k, 3)), np.empty((n, k, 9)), np.empty((n, len(lights), 3)), np.empty((n, len(lights), 3)),
+            qpos, np.empty((n, k, 3)), np.empty((n, k, 9)), np.empty((n, lit, 3)), np.empty((n, lit, 3)),
             np.empty((f, 3)), np.empty((f, 3, 3)), np.empty((f, k, 12)), np.empty((f, k, 4)), np.empty((f, k)),
             np.empty((f, k), np.int64),
         )  # fmt: skip
@@ -218,7 +218,9 @@ class Caster:
     ) -> tuple[Any, ...] | None:
         """MuJoCo's answer for the `near` rays from `origin[row]`: units, their rays' dist, geom, normal."""
         rays = self._rays
-        if self._batch is None or not (units := pack(size, self._many, rays.near, rays.frame, UNIT, rays.index, rays.state)):
+        if self._batch is None or not (
+            units := pack(size, self._many, rays.near, rays.frame, UNIT, rays.index, rays.state)
+        ):
             return None
         pnt, vec = rays.pnt[:units], rays.vec[:units]
         self._spread(gather, units, UNIT, rays.index, origin, row, direction, pnt, vec)

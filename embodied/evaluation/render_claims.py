@@ -25,7 +25,9 @@ def rendering(context: Context) -> Measurement:
     found = measure(size=SIZE, **(QUICK if context.quick else FULL))  # type: ignore[arg-type]
     backends = found["backends"]
     rays = backends["rays"]
-    conditions = {f"GL-free with shadows: at least {GL_FREE:g} pictures/s a core": _rate(rays, "rgb_shadows") >= GL_FREE}
+    conditions = {
+        f"GL-free with shadows: at least {GL_FREE:g} pictures/s a core": _rate(rays, "rgb_shadows") >= GL_FREE
+    }
     details: dict[str, Any] = {
         name: {"drawn_by": seen["drawn_by"]} | {kind: round(_rate(seen, kind)) for kind in seen if kind != "drawn_by"}
         for name, seen in backends.items()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from typing import Any
 
 import mujoco
 import numpy as np
@@ -228,7 +229,7 @@ def test_wrong_requests_name_the_valid_ones(model):
         with pytest.raises(RenderError, match="finite"):
             renderer.render(np.full((1, model.nq), np.nan))
         one = model.qpos0[None]
-        for arguments, words in (
+        wrong: tuple[tuple[dict[str, Any], str], ...] = (
             ({"lit": {"lamp": np.zeros(3, bool)}}, r"lit\['lamp'\] has shape \(3,\); \(1,\)"),
             ({"lit": {"sun": [True]}}, "no geom 'sun'.*lamp"),
             ({"lit": [True]}, "lit must map"),
@@ -236,7 +237,8 @@ def test_wrong_requests_name_the_valid_ones(model):
             ({"colours": {"box": [[1.0, 0, 0, 1]]}}, r"\(1, 3\)"),
             ({"camera_offset": np.zeros((1, 2))}, r"\(1, 3\) or \(1, 1, 3\)"),
             ({"camera_turn": np.zeros((1, 4))}, "length zero"),
-        ):
+        )
+        for arguments, words in wrong:
             with pytest.raises(RenderError, match=words):
                 renderer.render(one, **arguments)
     with pytest.raises(RenderError, match="closed"):
@@ -249,6 +251,7 @@ def test_rays_need_no_gl_library():
     """In a fresh process in which every import of a GL binding fails."""
     code = """
 import sys
+from typing import Any
 class Missing:
     def find_spec(self, name, path=None, target=None):
         if name.split(".")[0] in ("OpenGL", "glfw") or name in ("mujoco.egl", "mujoco.osmesa", "mujoco.glfw"):
