@@ -162,9 +162,9 @@ class Caster:
         """Runs the kinematics of `qpos` [S, nq] and projects the geoms."""
         model, data, n, many = self.model, self._data, len(qpos), self._many
         ids, lights, f = self._surfaces.ids, self._lights.ids, n * many
-        k, lit = len(ids), len(lights)
+        k, beams = len(ids), len(lights)
         out = Frames(
-            qpos, np.empty((n, k, 3)), np.empty((n, k, 9)), np.empty((n, lit, 3)), np.empty((n, lit, 3)),
+            qpos, np.empty((n, k, 3)), np.empty((n, k, 9)), np.empty((n, beams, 3)), np.empty((n, beams, 3)),
             np.empty((f, 3)), np.empty((f, 3, 3)), np.empty((f, k, 12)), np.empty((f, k, 4)), np.empty((f, k)),
             np.empty((f, k), np.int64),
         )  # fmt: skip

@@ -155,9 +155,8 @@ def make_renderer(
 
 def _cameras(model: mujoco.MjModel, wanted: str | Sequence[str] | None) -> tuple[str, ...]:
     names = [model.camera(i).name for i in range(model.ncam)]
-    if wanted is None:
-        wanted = "front" if "front" in names or not names else names[0]
-    chosen = (wanted,) if isinstance(wanted, str) else tuple(wanted)
+    usual = "front" if "front" in names or not names else names[0]
+    chosen = (wanted or usual,) if wanted is None or isinstance(wanted, str) else tuple(wanted)
     if not chosen:
         raise RenderError("A renderer needs at least one camera.")
     for name in chosen:

@@ -121,7 +121,7 @@ def _live(env: VectorEnv, config: ViewConfig) -> Show:
     """A show in which something decides what to do."""
     goals: Sequence[str] = [config.goal] if config.goal else []
     if config.skill:
-        actor, goal = _skill(config)
+        actor, goal = _skill(env, config)
         goals, who = goals or [goal], f"the skill {goal} of {runs.find(config.run)}"
     elif config.policy == "random":
         actor, who = RandomActor(env, config.seed), "random actions"
@@ -175,7 +175,7 @@ def _recorded(config: ViewConfig) -> Episode:
         return store.get(config.episode)
 
 
-def _skill(config: ViewConfig) -> tuple[Actor, str]:
+def _skill(env: VectorEnv, config: ViewConfig) -> tuple[Actor, str]:
     """What carries a goal or a schema of the run's library out, and the goal."""
     from embodied.repertoire import Repertoire
 
@@ -187,7 +187,7 @@ def _skill(config: ViewConfig) -> tuple[Actor, str]:
     if not goal:
         known = ", ".join(sorted(repertoire.acts)) or "none yet"
         raise ViewError(f"{run_dir} has no skill {config.skill!r}; its skills: {known}")
-    return repertoire.actors[repertoire.acts[goal]], goal
+    return _fitting(repertoire.actors[repertoire.acts[goal]], env, f"the skill {goal}", config), goal
 
 
 def _policy(env: VectorEnv, config: ViewConfig) -> Actor:
@@ -197,10 +197,15 @@ def _policy(env: VectorEnv, config: ViewConfig) -> Actor:
         raise ViewError(f"policy = {config.policy!r} is neither random nor script nor the directory of a saved policy")
     policy = load_policy(config.policy)
     policy.seed(config.seed)
+    return _fitting(policy, env, f"the policy in {config.policy}", config)
+
+
+def _fitting(policy: Any, env: VectorEnv, what: str, config: ViewConfig) -> Actor:
+    """The policy, where it sees and moves as many numbers as the world has."""
     shapes = [space.shape for space in (env.single_observation_space, env.single_action_space)]
     if shapes != [(policy.observation_size,), (policy.action_size,)]:
         raise ViewError(
-            f"the policy in {config.policy} sees {policy.observation_size} numbers and moves {policy.action_size}; "
+            f"{what} sees {policy.observation_size} numbers and moves {policy.action_size}; "
             f"{config.env} has observations {shapes[0]} and actions {shapes[1]}"
         )
     return policy

@@ -114,7 +114,7 @@ def _film(show: Show, steps: int, target: Path, config: ViewConfig) -> tuple[Pat
     if simulation is not None:
         from envs.rendering import make_renderer
 
-        size, camera = (config.render.width, config.render.height), config.camera or None
+        size, camera = (config.render.width, config.render.height), config.camera
         with make_renderer(simulation.model, *size, camera, config.render.backend) as renderer:
             lamps = {name: np.concatenate([on[name] for on in lit]) for name in lit[0]}
             pictures = renderer.render(np.stack(frames), lamps)[:, 0]
