@@ -14,7 +14,7 @@ from numba import njit
 
 from envs.intersection import PLANE, meet, normal_at
 
-__all__ = ["ASKED", "edges", "gather", "obscure", "pack", "project", "scatter", "trace"]
+__all__ = ["ASKED", "edges", "obscure", "project", "trace"]
 
 ASKED = -1  # kind of a geom that MuJoCo must be asked about: a mesh, a height field, a distance field
 _MARGIN = 1e-3  # pixels around a geom's rectangle, for rounding
@@ -177,59 +177,6 @@ def obscure(start, stop, cameras, eye, geoms, reach2, pos, mat, frame, direction
             near[r], reach[r] = True, far
             start_at[r, 0], start_at[r, 1], start_at[r, 2] = px, py, pz
             towards[r, 0], towards[r, 1], towards[r, 2] = lx, ly, lz
-
-
-@njit(cache=True, nogil=True)
-def pack(rays, cameras, near, frame, unit, index, state):
-    """Assigns the `near` rays to units of at most `unit` rays of one state, in order.
-
-    Writes `index` [units, unit]: the rays of each unit, -1 where there is none, and `state` [units];
-    returns the number of units.
-    """
-    units, fill = 0, unit
-    for r in range(rays):
-        if not near[r]:
-            continue
-        if fill == unit or state[units - 1] != frame[r] // cameras:
-            if units:
-                index[units - 1, fill:] = -1
-            state[units] = frame[r] // cameras
-            units, fill = units + 1, 0
-        index[units - 1, fill] = r
-        fill += 1
-    if units:
-        index[units - 1, fill:] = -1
-    return units
-
-
-@njit(cache=True, nogil=True)
-def gather(start, stop, index, origin, row, direction, pnt, vec):
-    """The rays of the units `start` to `stop`, from `origin[row[r]]`; what fills up a unit looks away from all."""
-    for i in range(start, stop):
-        for j in range(index.shape[1]):
-            r = index[i, j]
-            for k in range(3):
-                pnt[i, j, k] = origin[row[r], k] if r >= 0 else 1e6
-                vec[i, j, k] = direction[r, k] if r >= 0 else (1.0 if k == 2 else 0.0)
-
-
-@njit(cache=True, nogil=True)
-def scatter(start, stop, index, found_dist, found_geom, found_normal, number, turn, frame, direction,
-            dist, depth, geom, normal):  # fmt: skip
-    """Writes what MuJoCo found for the units `start` to `stop` to their rays, where it is nearer than what they met.
-
-    `number` [ngeom] are the drawn geoms' numbers.
-    """
-    for i in range(start, stop):
-        for j in range(index.shape[1]):
-            r = index[i, j]
-            if r < 0 or found_dist[i, j] < 0.0 or (geom[r] >= 0 and found_dist[i, j] >= dist[r]):
-                continue
-            dist[r], geom[r] = found_dist[i, j], number[found_geom[i, j]]
-            depth[r] = 0.0
-            for k in range(3):
-                depth[r] -= dist[r] * direction[r, k] * turn[frame[r], k, 2]
-                normal[r, k] = found_normal[i, j, k]
 
 
 @njit(cache=True, nogil=True)

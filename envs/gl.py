@@ -163,11 +163,16 @@ class GLPainter:
 
     def _aim(self, look: Look, state: int, camera: int) -> None:
         """Looks through a camera, moved as the state asks for; the headlight goes with it."""
-        if camera > 0 or look.moved:
-            mujoco.mjv_updateCamera(self.model, self._data, self._cameras[camera], self._scene)
+        if len(self._cameras) == 1 and not look.moved:
+            return
+        mujoco.mjv_updateCamera(self.model, self._data, self._cameras[camera], self._scene)
         if look.moved:
             axes = self._data.cam_xmat[self._cameras[camera].fixedcamid].reshape(3, 3)
             turned = axes @ look.turn[state, camera]
             for eye in self._scene.camera:
                 eye.pos[:] += axes @ look.offset[state, camera]
                 eye.forward[:], eye.up[:] = -turned[:, 2], turned[:, 1]
+        eye = self._scene.camera[0]
+        for light in self._scene.lights[: self._scene.nlight]:
+            if light.headlight:
+                light.pos[:], light.dir[:] = eye.pos, eye.forward

@@ -28,8 +28,9 @@ from mujoco.batch import Batch
 from numpy.typing import NDArray
 
 from envs.backends import RenderError
-from envs.casting import edges, gather, obscure, pack, project, scatter, trace
+from envs.casting import edges, obscure, project, trace
 from envs.look import Look
+from envs.rays import UNIT, Rays, gather, pack, scatter
 from envs.shading import shade
 from envs.surfaces import Lights, Surfaces
 
@@ -37,7 +38,6 @@ __all__ = ["Caster"]
 
 F64 = NDArray[np.float64]
 RAYS = 32_768  # rays a thread held in memory at once: about what its cache holds
-UNIT = 512  # rays that one simulation of the batch answers in a call
 GROUPS = np.array([1, 1, 1, 0, 0, 0], np.uint8)  # geom groups that are drawn
 MIDDLE = np.array([[0.5, 0.5]])
 FINE = np.array([[0.375, 0.125], [0.875, 0.375], [0.625, 0.875], [0.125, 0.625]])  # rotated grid
@@ -59,21 +59,6 @@ class Frames:
     rect: F64
     close: F64
     order: NDArray[np.int64]
-
-
-class Rays:
-    """Buffers for up to `capacity` rays, allocated once: fresh large arrays cost more than the arithmetic."""
-
-    def __init__(self, capacity: int, states: int, lights: int):
-        self.frame, self.geom = np.empty(capacity, np.int64), np.empty(capacity, np.int64)
-        self.direction, self.normal = np.empty((capacity, 3)), np.empty((capacity, 3))
-        self.dist, self.depth = np.empty(capacity), np.empty(capacity)
-        self.near, self.light = np.empty(capacity, np.bool_), np.ones((lights, capacity))
-        self.shadow_origin, self.shadow_direction = np.empty((capacity, 3)), np.empty((capacity, 3))
-        self.reach, self.row = np.empty(capacity), np.arange(capacity)
-        units = capacity // UNIT + states + 1
-        self.index, self.state = np.empty((units, UNIT), np.int64), np.empty(units, np.int64)
-        self.pnt, self.vec = np.empty((units, UNIT, 3)), np.empty((units, UNIT, 3))
 
 
 class Caster:

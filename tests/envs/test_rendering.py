@@ -339,3 +339,6 @@ def test_gl_draws_the_same_scene(model):
             red, _, blue = np.median(gl_pictures[1][ids[1] == geom(model, "plate")], axis=0)
             assert red < 90 < blue
         assert (gl.render(qpos)[0] == gl.render(qpos[:1])[0]).all()  # nothing of another state is left
+        both = gl.render(qpos)
+    with make_renderer(model, 96, 64, "front", "egl") as alone:  # the headlight goes from camera to camera
+        assert (alone.render(qpos)[:, 0] == both[:, 1]).all()
