@@ -65,7 +65,12 @@ def project(start, stop, cameras, lens, view, geoms, pos, mat, local, rect, clos
                 box[0], box[1], box[2], box[3] = -np.inf, np.inf, -np.inf, np.inf
                 if high < 0.0:
                     box[0], box[1] = np.inf, -np.inf
-        order[f] = np.argsort(close[f])
+        for k in range(kind.shape[0]):  # sorted by insertion: compiles in a fraction of the time of numpy's
+            j = k
+            while j > 0 and close[f, order[f, j - 1]] > close[f, k]:
+                order[f, j] = order[f, j - 1]
+                j -= 1
+            order[f, j] = k
 
 
 @njit(cache=True, nogil=True)

@@ -66,7 +66,8 @@ class Surfaces:
         """The drawn lamps [M], which of them are lit [S, M], and the colours [S, M, 3] in which they shine."""
         numbers = self.number[look.lamps].astype(np.int64)
         drawn, colours = numbers >= 0, self.colours(look)
-        return numbers[drawn], look.lit[:, drawn], shining(colours[:, numbers[drawn]])
+        on, rgb = look.lit[:, drawn], shining(colours[:, numbers[drawn]])
+        return numbers[drawn], np.ascontiguousarray(on), np.ascontiguousarray(rgb)  # compiled for one layout
 
 
 class Lights:
