@@ -11,25 +11,27 @@ and `glfw` are the system's OpenGL (`envs.gl`). `auto` decides as follows:
 
 Whether a backend works is found out by drawing a small picture in a child process with a time limit, once a
 process: a driver that crashes or hangs takes only the child with it. `MUJOCO_GL` need not be set before
-mujoco is imported, since the context is created here and not by `mujoco.Renderer`. (One thing can't be mended
-from here: with `MUJOCO_GL` set to a library that is missing, `import mujoco` itself may fail; unset it then.)
+mujoco is imported, since the context is created here and not by `mujoco.Renderer`. With `MUJOCO_GL` set to a
+library that is missing, `import mujoco` itself fails: `import_mujoco`, called first, gets around that.
 """
 
 from __future__ import annotations
 
 import functools
 import glob
+import importlib
 import os
 import subprocess
 import sys
 
-__all__ = ["BACKENDS", "GL_BACKENDS", "RenderError", "choose", "probe"]
+__all__ = ["BACKENDS", "GL_BACKENDS", "RAYS", "RenderError", "choose", "import_mujoco", "probe"]
 
 GL_BACKENDS = ("egl", "osmesa", "glfw")
 BACKENDS = ("auto", *GL_BACKENDS, "rays")
 PROBE_SECONDS = 20.0
 SOFTWARE = ("llvmpipe", "softpipe", "swrast", "software", "swiftshader")
 OFF = ("disable", "disabled", "off", "false", "0")
+_NO_LIBRARY = "AttributeError: 'NoneType' object has no attribute"
 RAYS = "ray casting on the processor, no GL needed"
 
 # Run by the child process: draws a grey box and prints who drew it.
@@ -111,4 +113,27 @@ def probe(backend: str) -> tuple[bool, str]:
     if child.returncode == 0 and lines:
         return True, lines[-1]
     said = child.stderr.strip().splitlines()
+    if said and said[-1].startswith(_NO_LIBRARY):  # what PyOpenGL says for want of a better word
+        return False, "its library is not installed, or gives no context here"
     return False, said[-1][:120] if said else f"exit status {child.returncode}"
+
+
+def import_mujoco() -> None:
+    """Imports mujoco, also where `MUJOCO_GL` names a library that is missing: then without its own GL context.
+
+    Nothing here needs that context, and what is said about drawing (`choose`) still goes by `MUJOCO_GL`.
+    """
+    wanted = os.environ.get("MUJOCO_GL", "")
+    platform = os.environ.get("PYOPENGL_PLATFORM")
+    try:
+        importlib.import_module("mujoco")
+    except (ImportError, AttributeError, RuntimeError):  # what the bindings raise for a missing library
+        if wanted.lower().strip() not in GL_BACKENDS:
+            raise
+        if platform is None:
+            os.environ.pop("PYOPENGL_PLATFORM", None)  # set by the attempt
+        os.environ["MUJOCO_GL"] = "disabled"
+        try:
+            importlib.import_module("mujoco")
+        finally:
+            os.environ["MUJOCO_GL"] = wanted

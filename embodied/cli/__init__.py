@@ -95,7 +95,12 @@ def _dispatch(argv: list[str]) -> int:
 
         print(command.help(groups(command.schema)))
         return 0
-    return command.run(command.parse(rest))
+    parsed = command.parse(rest)
+    if os.environ.get("MUJOCO_GL"):
+        from envs.backends import import_mujoco
+
+        import_mujoco()  # a GL library that is missing is no reason to stop
+    return command.run(parsed)
 
 
 def _again(argv: list[str]) -> str:

@@ -274,6 +274,28 @@ print(renderer.backend)
     assert (child.returncode, child.stdout, child.stderr) == (0, "rays\n", "")
 
 
+def test_a_missing_library_named_by_the_environment_stops_nothing():
+    """MuJoCo itself could not be imported."""
+    code = """
+import sys
+class Missing:
+    def find_spec(self, name, path=None, target=None):
+        if name == "mujoco.osmesa":
+            raise ImportError("no such library")
+sys.meta_path.insert(0, Missing())
+from envs.backends import choose, import_mujoco
+import_mujoco()
+import mujoco
+assert mujoco.MjModel.from_xml_string("<mujoco/>").nq == 0
+print(choose("auto"))
+"""
+    root = os.path.dirname(os.path.dirname(os.path.abspath(backends.__file__)))
+    environment = {**os.environ, "MUJOCO_GL": "osmesa", "PYTHONPATH": root}
+    child = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=120)
+    assert (child.returncode, child.stderr) == (0, "")
+    assert "MUJOCO_GL" in child.stdout
+
+
 @pytest.mark.parametrize(
     ("code", "words"),
     [
