@@ -203,7 +203,8 @@ def machine() -> str:
     return f"{platform.machine()}, {cores} cores"
 
 
-_MAIN = "embodied.evaluation.main_claims"
+_EVALUATION = "embodied.evaluation"
+_MAIN = f"{_EVALUATION}.main_claims"
 for _claim in (
     Claim("main.a", "README command 1 ends with the report (fresh venv, no network, no GL); command 2 passes",
           "<=", 15.0, "minutes", f"{_MAIN}:fresh_install", "command 1 only"),
@@ -219,5 +220,19 @@ for _claim in (
           "==", 5, "of 5 resumed", f"{_MAIN}:kill_and_resume", "2 kills", quick_target=2),
     Claim("main.g", "same seed twice: identical episodes and library",
           "==", 1, "share identical", f"{_MAIN}:same_seed_twice", "the smoke preset"),
+    Claim("world.a", "playroom: environment steps/s over the physics limit of every core, 64 and 256 slots, sleep off",
+          ">=", 0.93, "of the limit", f"{_EVALUATION}.world_claims:speed", "short windows"),
+    Claim("world.b", "simulated robot-seconds a second, pick and place: over the fastest of the installed peers",
+          ">=", 4.0, "times", f"{_EVALUATION}.world_claims:peers", "short windows"),
+    Claim("world.c", "pictures of 84 x 84 a second and core without GL, shaded; with GL 1,000; both agree",
+          ">=", 400, "pictures/s", f"{_EVALUATION}.render_claims:rendering", "short windows"),
+    Claim("world.d", "playroom: the scripted expert's worst success over the 18 tasks; grasp; 10 million random steps",
+          ">=", 0.95, "success", f"{_EVALUATION}.world_claims:experts", "fewer episodes and steps"),
+    Claim("world.e", "playroom: control steps/s of the play generators; play covers more than demonstrations",
+          ">=", 5000, "steps/s", f"{_EVALUATION}.world_claims:play", "fewer steps"),
+    Claim("world.f", "Reach and Push learnt by stable-baselines3's PPO and SAC+HER, unmodified, through the adapter",
+          "==", 4, "of 4 learnt", f"{_EVALUATION}.baseline_claims:sb3_learns", "Reach alone", quick_target=2),
+    Claim("world.g", "suites: 1,000 steps on three tasks each, success seen both ways where there is an expert",
+          "==", 6, "of 6 suites", f"{_EVALUATION}.suite_claims:suites_run", "the same"),
 ):  # fmt: skip
     register(_claim)

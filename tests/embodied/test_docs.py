@@ -1,4 +1,4 @@
-"""Every code block of the README is run by a test, or its command lines are checked to be ones that parse."""
+"""Every code block of the README and of docs is run by a test, or its lines are checked to be ones that parse."""
 
 from __future__ import annotations
 
@@ -19,9 +19,12 @@ from embodied.evaluation.claims import ClaimError
 
 TOP = Path(__file__).resolve().parents[2]
 README = (TOP / "README.md").read_text(encoding="utf-8")
+PAGES = sorted((TOP / "docs").glob("*.md"))
 BLOCKS = checkout.code_blocks(README)
+for _page in PAGES:
+    BLOCKS |= checkout.code_blocks(_page.read_text(encoding="utf-8"))
 CONFIG = tomllib.loads((TOP / "pyproject.toml").read_text(encoding="utf-8"))
-LINES = [line for mark, code in BLOCKS.items() if not mark.startswith("python") for line in code.splitlines()]
+LINES = [line for mark, code in BLOCKS.items() if mark.startswith(("command", "shell")) for line in code.splitlines()]
 
 
 def embodied_calls(line: str) -> list[list[str]]:
@@ -33,7 +36,7 @@ def embodied_calls(line: str) -> list[list[str]]:
 
 def test_every_code_block_has_a_mark_that_says_how_it_is_tested():
     assert {"command: run", "command: test"} <= set(BLOCKS)
-    assert all(re.match(r"(command: \w+|python|shell)", mark) for mark in BLOCKS), list(BLOCKS)
+    assert all(re.match(r"(command: \w+|python|shell|yaml)", mark) for mark in BLOCKS), list(BLOCKS)
     with pytest.raises(ClaimError, match="mark"):
         checkout.code_blocks("text\n\n```bash\nls\n```\n")
 
@@ -53,6 +56,16 @@ def test_the_two_commands_are_one_line_each_and_install_what_exists():
     assert extras
     assert set(extras[0].split(",")) <= set(CONFIG["project"]["optional-dependencies"])
     assert test.rpartition("&&")[2].strip() == ".venv/bin/python -m pytest"
+
+
+@pytest.mark.parametrize("mark", [mark for mark in BLOCKS if mark.startswith("yaml")])
+def test_every_scene_builds(mark: str, tmp_path: Path):
+    from envs.scenes.scene import load
+
+    duck = '<mujoco><worldbody><body><geom size="0.02" mass="0.05"/></body></worldbody></mujoco>'
+    (tmp_path / "duck.xml").write_text(duck, encoding="utf-8")
+    (tmp_path / "scene.yaml").write_text(BLOCKS[mark], encoding="utf-8")
+    assert load(tmp_path / "scene.yaml").tasks
 
 
 @pytest.mark.parametrize("mark", [mark for mark in BLOCKS if mark.startswith("python")])
