@@ -1,0 +1,171 @@
+"""Other simulators of robot arms, run as fast as they go here: what our own speed is read beside.
+
+A unit that compares worlds with different control rates is *simulated robot-seconds a wall second*: environment steps
+a second times the seconds a control step takes. Actions are random, episodes are reset as they end, and observations,
+rewards and success are computed, as a learner would have it. Each peer runs in its library's own fastest way, not
+through our adapters: pools asynchronously (the slots that are ready first are stepped first), single environments in
+as many processes as there are cores.
+
+``peers()`` gives those that are installed, each advancing by one batch a call, so that a benchmark can let them and
+our own simulation take turns; ``measure`` does that alone.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from importlib.metadata import version
+from itertools import cycle
+from typing import Any, Protocol
+
+import numpy as np
+
+from envs.suites import MissingLibraryError, library
+from envs.suites.adapter import usable_cores
+
+__all__ = ["PEERS", "Peer", "measure", "missing", "peers"]
+
+SLICE = 0.5  # seconds that one peer runs before the next one has its turn
+_DRAWN = 64  # batches of random actions, drawn beforehand
+
+
+class Peer(Protocol):
+    """One simulator at work. ``way`` says how it is run, ``control_dt`` is in simulated seconds."""
+
+    way: str
+    control_dt: float
+    versions: dict[str, str]
+
+    def advance(self) -> int:
+        """One batch step with random actions; gives the environment steps taken."""
+        ...
+
+    def close(self) -> None:
+        """Frees the simulations."""
+        ...
+
+
+class PoolPeer:
+    """An envpool task, asynchronously: ``batch`` of ``num_envs`` slots a call, whichever are ready."""
+
+    def __init__(self, task: str, control_dt: float, num_envs: int = 0, batch: int = 0, threads: int = 0):
+        self.control_dt, self.versions = control_dt, {"envpool": version("envpool")}
+        cores = threads or usable_cores()
+        self._batch = batch or 16 * cores
+        num_envs = num_envs or 3 * self._batch
+        self.way = f"envpool, asynchronous: {self._batch} of {num_envs} slots a batch, {cores} threads"
+        self._pool = library("envpool").make_gymnasium(
+            task, num_envs=num_envs, batch_size=self._batch, num_threads=cores, seed=0
+        )
+        space = self._pool.action_space
+        draws = np.random.default_rng(0).uniform(space.low, space.high, (_DRAWN, self._batch, *space.shape))
+        self._actions = cycle(draws.astype(np.float32))
+        self._pool.async_reset()
+
+    def advance(self) -> int:
+        info = self._pool.recv()[-1]
+        self._pool.send(next(self._actions), info["env_id"])
+        # a slot that has just been reset has taken no step: its reset took the place of one
+        return int(np.count_nonzero(info["elapsed_step"]))
+
+    def close(self) -> None:
+        self._pool.close()
+
+
+class ProcessPeer:
+    """A gymnasium environment in ``num_envs`` processes, one for each core unless said otherwise."""
+
+    def __init__(self, libraries: Mapping[str, str], env_id: str, control_dt: float, num_envs: int = 0):
+        from gymnasium.vector import AsyncVectorEnv, AutoresetMode
+
+        for module in libraries:
+            library(module)
+        self.control_dt, self.versions = control_dt, {name: version(name) for name in libraries.values()}
+        num_envs = num_envs or usable_cores()
+        self.way = f"gymnasium's AsyncVectorEnv, {num_envs} processes, same-step resets"
+        self._env = AsyncVectorEnv(
+            [_Make(tuple(libraries), env_id)] * num_envs, autoreset_mode=AutoresetMode.SAME_STEP, context="spawn"
+        )
+        self._env.reset(seed=0)
+        self._env.action_space.seed(0)
+        self._actions = cycle([self._env.action_space.sample() for _ in range(_DRAWN)])
+
+    def advance(self) -> int:
+        self._env.step(next(self._actions))
+        return self._env.num_envs
+
+    def close(self) -> None:
+        self._env.close()
+
+
+class _Make:
+    """Makes one environment in its own process."""
+
+    def __init__(self, libraries: tuple[str, ...], env_id: str):
+        self.libraries, self.env_id = libraries, env_id
+
+    def __call__(self) -> Any:
+        import gymnasium
+
+        for module in self.libraries:
+            library(module)
+        return gymnasium.make(self.env_id, disable_env_checker=True)
+
+
+PEERS: dict[str, Callable[[], Peer]] = {
+    "gymnasium-robotics Fetch pick-and-place": lambda: PoolPeer("FetchPickAndPlace-v4", 20 * 0.002),
+    "Meta-World pick-place": lambda: PoolPeer("MetaWorld/PickPlace-v3", 5 * 0.0025),
+    "OGBench cube-single": lambda: ProcessPeer({"ogbench": "ogbench"}, "cube-single-v0", 0.05),
+}
+"""Name -> what starts it."""
+_NEEDS = {name: "ogbench" if name.startswith("OGBench") else "envpool" for name in PEERS}
+
+
+def peers() -> dict[str, Peer]:
+    """Every peer that is installed, started. Close each when done; those that are not are in `missing`."""
+    absent = missing()
+    return {name: start() for name, start in PEERS.items() if name not in absent}
+
+
+def missing() -> dict[str, str]:
+    """The peers that are not installed, with the sentence that says what to install."""
+    found = {}
+    for name, needed in _NEEDS.items():
+        try:
+            library(needed)
+        except MissingLibraryError as error:
+            found[name] = str(error)
+    return found
+
+
+def measure(seconds: float = 5.0, warmup: float = 2.0) -> list[dict[str, Any]]:
+    """Every installed peer's speed, slices taking turns for ``seconds`` each, after ``warmup`` seconds that do not count.
+
+    One plain dict a peer: name, way, env_steps_per_second, control_dt, robot_seconds_per_second, versions.
+    """
+    running = peers()
+    try:
+        _race(running, warmup)
+        rates = _race(running, seconds)
+    finally:
+        for peer in running.values():
+            peer.close()
+    return [
+        {
+            "name": name, "way": peer.way, "env_steps_per_second": rates[name], "control_dt": peer.control_dt,
+            "robot_seconds_per_second": rates[name] * peer.control_dt, "versions": peer.versions,
+        }
+        for name, peer in running.items()
+    ]  # fmt: skip
+
+
+def _race(running: Mapping[str, Peer], seconds: float) -> dict[str, float]:
+    """Environment steps a second of each, in turns."""
+    count, spent = dict.fromkeys(running, 0), dict.fromkeys(running, 0.0)
+    while spent and min(spent.values()) < seconds:
+        for name, peer in running.items():
+            begin = time.perf_counter()
+            while (elapsed := time.perf_counter() - begin) < min(SLICE, seconds):
+                count[name] += peer.advance()
+            spent[name] += elapsed
+    return {name: count[name] / spent[name] for name in running}
