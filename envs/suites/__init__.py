@@ -75,10 +75,11 @@ def library(name: str) -> Any:
     try:
         return importlib.import_module(name)
     except ModuleNotFoundError as error:
-        if (error.name or name).partition(".")[0] != name:
+        top = name.partition(".")[0]
+        if error.name != top:
             raise  # the library is there, and lacks something of its own
         raise MissingLibraryError(
-            f'{name} is not installed, and this suite runs on it: pip install "embodied-repertoire[suites]"'
+            f'{top} is not installed, and this suite runs on it: pip install "embodied-repertoire[suites]"'
         ) from None
 
 

@@ -58,6 +58,7 @@ class OGBenchVectorEnv(SuiteVectorEnv):
         self._has_goal = "reward_task_id" not in spec.kwargs
         with _global_stream(0):
             theirs, actions = self.envs[0].observation_space, self.envs[0].action_space
+        self._goals = np.zeros((self.num_envs, *(theirs.shape if self._has_goal else ())))  # type: ignore[misc]
         self.control_dt = self.envs[0].control_timestep()
         if self._has_goal:
             theirs = gym.spaces.Dict({"observation": theirs, "goal": theirs})
@@ -76,7 +77,8 @@ class OGBenchVectorEnv(SuiteVectorEnv):
             with _global_stream(int(word[0])):
                 env.action_space.seed(int(word[1]))
                 observation, self.infos[slot] = env.reset(seed=int(word[1]))
-            self._goals[slot] = self.infos[slot]["goal"] if self._has_goal else 0.0
+            if self._has_goal:
+                self._goals[slot] = self.infos[slot]["goal"]
             found.append(observation)
         return self._with_goals(np.stack(found), slots)
 
@@ -123,8 +125,8 @@ def reproducible(kind: Any) -> Any:
     class Reproducible(kind):
         @property
         def action_space(self) -> gym.Space:
-            if "_one_action_space" not in self.__dict__:
-                self._one_action_space = super().action_space
+            if "_one_action_space" not in self.__dict__:  # theirs has float64 bounds, of which gymnasium warns
+                self._one_action_space = gym.spaces.Box(-1.0, 1.0, (5,), np.float32)
             return self._one_action_space
 
     return Reproducible
