@@ -113,7 +113,7 @@ class OGBenchVectorEnv(SuiteVectorEnv):
             env.close()
 
     def expert(self) -> Any:
-        """OGBench's own scripted oracles, taking turns on what the goal still asks: see `envs.suites.oracles`."""
+        """OGBench's scripted oracles on its cubes and puzzles: `envs.suites.oracles`. SuiteError for another task."""
         from envs.suites.oracles import OGBenchExpert
 
         return OGBenchExpert(self)

@@ -1,7 +1,8 @@
-"""OGBench's scripted oracles as an expert on its tasks, from privileged knowledge: what the suite's world allows.
+"""OGBench's scripted oracles as an expert on its cubes and puzzles, from privileged knowledge: what its world allows.
 
-OGBench's oracles each do one thing (put a block down, press a button, move the drawer or the window). Here they take
-turns: as long as the goal is not reached, the next thing it asks for that can be done now is given to its oracle.
+OGBench's oracles each do one thing: put a cube down, or press a button. Here they take turns: as long as the goal is
+not reached, the next thing it asks for is given to its oracle. The scene, whose drawer and window have to be unlocked
+and opened in the right order, has no expert here.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from envs.suites import library
+from envs.suites import SuiteError, library
 
 if TYPE_CHECKING:
     from envs.suites.ogbench import OGBenchVectorEnv
@@ -21,111 +22,81 @@ __all__ = ["OGBenchExpert", "presses"]
 
 _NEAR = 0.035  # m, nearer than OGBench asks for (0.04)
 _STEPS = 120  # control steps that one oracle is given before the goal is looked at anew
-_MARKOV = "ogbench.manipspace.oracles.markov"
-_ORACLES = {"block": "CubeMarkovOracle", "button": "ButtonMarkovOracle", "drawer": "DrawerMarkovOracle",
-            "window": "WindowMarkovOracle"}  # fmt: skip
-_MODULES = {"block": "cube_markov", "button": "button_markov", "drawer": "drawer_markov", "window": "window_markov"}
 _RAISED = 0.16  # m, the height from which the gripper can travel
+_MARKOV = "ogbench.manipspace.oracles.markov"
 
 
 @dataclass
 class _Job:
-    """One thing to do: what kind, which one, and what is wanted (a place, a state or a position)."""
+    """One thing to do: a cube (by index) to a place, or a button to a state."""
 
-    kind: str
     index: int
     wanted: Any
     steps: int = 0
 
 
 class OGBenchExpert:
-    """Acts on an `OGBenchVectorEnv`; call it with observations and bool[n], True where an episode begins."""
+    """Acts on an `OGBenchVectorEnv`; call it with observations and bool[n], True where an episode begins.
+
+    Raises SuiteError for a task it cannot do.
+    """
 
     def __init__(self, env: OGBenchVectorEnv):
-        self.env = env
+        self.env, self._puzzle = env, env.task.startswith("puzzle")
+        if not self._puzzle and not env.task.startswith("cube"):
+            raise SuiteError(f"ogbench/{env.task} has no expert; ogbench's cube-… and puzzle-… have")
         self._jobs: list[_Job | None] = [None] * env.num_envs
-        kinds = {kind: getattr(library(f"{_MARKOV}.{_MODULES[kind]}"), name) for kind, name in _ORACLES.items()}
-        self._oracles = [{kind: oracle(env=one) for kind, oracle in kinds.items()} for one in env.envs]
+        if self._puzzle:
+            kind = library(f"{_MARKOV}.button_markov").ButtonMarkovOracle
+        else:
+            kind = library(f"{_MARKOV}.cube_markov").CubeMarkovOracle
+        self._oracles = [kind(env=one) for one in env.envs]
 
     def __call__(self, observation: Any, begins: np.ndarray) -> np.ndarray:
         """Actions float32[n, 5] in [-1, 1]."""
         actions = np.zeros((self.env.num_envs, 5), np.float32)
-        for slot, one in enumerate(self.env.envs):
+        for slot, (one, oracle) in enumerate(zip(self.env.envs, self._oracles, strict=True)):
             info = self.env.infos[slot]
             job = None if begins[slot] else self._jobs[slot]
-            if job is None or job.steps >= _STEPS or _settled(one, info, job):
-                job = self._jobs[slot] = next(_jobs(one, info), None)
-                if job is not None:
-                    oracle = self._oracles[slot][job.kind]
-                    oracle.reset(None, info)
-                    oracle._final_pos = np.mean(one._arm_sampling_bounds, axis=0)  # drawn by chance otherwise
-                    oracle._final_yaw = 0.0
+            if job is None or job.steps >= _STEPS or self._settled(info, job):
+                job = self._jobs[slot] = self._next(one, info)
+                # where the gripper goes when it is done, which an oracle would draw by chance: up, without turning
+                oracle._done, oracle._step = False, 0
+                oracle._final_pos = np.mean(one._arm_sampling_bounds, axis=0)
+                oracle._final_yaw = float(info["proprio/effector_yaw"][0])
             if job is not None:
                 job.steps += 1
-                actions[slot] = self._oracles[slot][job.kind].select_action(None, info | _wish(one, info, job))
+                actions[slot] = oracle.select_action(None, info | self._wish(one, job))
         return actions
 
+    def _next(self, env: Any, info: dict[str, Any]) -> _Job | None:
+        """What the goal asks for next: the fewest presses, or the cube whose place is lowest."""
+        if self._puzzle:
+            states = np.asarray(info["button_states"])
+            buttons = presses(env._num_rows, env._num_cols, (env._target_button_states - states) % 2)
+            return _Job(buttons[0], 1 - states[buttons[0]]) if buttons else None
+        places = [env._data.mocap_pos[k].copy() for k in env._cube_target_mocap_ids]
+        far = [np.linalg.norm(info[f"privileged/block_{i}_pos"] - place) > _NEAR for i, place in enumerate(places)]
+        wrong = sorted(np.flatnonzero(far), key=lambda i: places[i][2])
+        return _Job(int(wrong[0]), places[wrong[0]]) if wrong else None
 
-def _jobs(env: Any, info: dict[str, Any]):
-    """What the goal still asks for, in an order in which it can be done."""
-    states = info.get("button_states", np.zeros(0, int))
-    grid = hasattr(env, "_num_rows")  # a puzzle: a button changes its neighbours too
-    if grid:
-        change = (env._target_button_states - states) % 2
-        for index in presses(env._num_rows, env._num_cols, change):
-            yield _Job("button", int(index), 1 - states[index])
-        return
-    blocks = [np.asarray(info[f"privileged/block_{i}_pos"]) for i in range(env._num_cubes)]
-    places = [env._data.mocap_pos[k].copy() for k in env._cube_target_mocap_ids]
-    wrong = [i for i in range(env._num_cubes) if np.linalg.norm(blocks[i] - places[i]) > _NEAR]
-    if hasattr(env, "_target_drawer_pos"):
-        drawer, window = float(info["privileged/drawer_pos"][0]), float(info["privileged/window_pos"][0])
-        inside = any(blocks[i][2] > 0.05 or places[i][2] > 0.05 for i in wrong)  # the drawer's floor is raised
-        for_blocks = -0.16 if inside and drawer > -0.12 else None
-        if for_blocks is not None or abs(drawer - env._target_drawer_pos) > 0.03:
-            if states[0] == 0:  # locked
-                yield _Job("button", 0, 1)
-            if for_blocks is not None:
-                yield _Job("drawer", 0, for_blocks)
-    yield from (_Job("block", i, places[i]) for i in sorted(wrong, key=lambda i: places[i][2]))
-    if hasattr(env, "_target_drawer_pos"):
-        if abs(drawer - env._target_drawer_pos) > 0.03:
-            yield _Job("drawer", 0, env._target_drawer_pos)
-        if abs(window - env._target_window_pos) > 0.03:
-            if states[1] == 0:
-                yield _Job("button", 1, 1)
-            yield _Job("window", 0, env._target_window_pos)
-        for index in np.flatnonzero(states != env._target_button_states):
-            yield _Job("button", int(index), env._target_button_states[index])
-
-
-def _settled(env: Any, info: dict[str, Any], job: _Job) -> bool:
-    """Whether a job is done and the gripper out of the way."""
-    if info["proprio/effector_pos"][2] < _RAISED:
-        return False
-    if job.kind == "block":
+    def _settled(self, info: dict[str, Any], job: _Job) -> bool:
+        """Whether a job is done and the gripper out of the way."""
+        if info["proprio/effector_pos"][2] < _RAISED:
+            return False
+        if self._puzzle:
+            return bool(info["button_states"][job.index] == job.wanted)
         gap = np.linalg.norm(info[f"privileged/block_{job.index}_pos"] - job.wanted)
         return bool(gap <= _NEAR and info["proprio/gripper_contact"][0] < 0.1)
-    if job.kind == "button":
-        return bool(info["button_states"][job.index] == job.wanted)
-    return bool(abs(float(info[f"privileged/{job.kind}_pos"][0]) - job.wanted) <= 0.012)
 
-
-def _wish(env: Any, info: dict[str, Any], job: _Job) -> dict[str, Any]:
-    """A job in the words that OGBench's oracles read."""
-    if job.kind == "block":
-        return {
-            "privileged/target_block": job.index, "privileged/target_block_pos": job.wanted,
-            "privileged/target_block_yaw": np.zeros(1),
-        }  # fmt: skip
-    if job.kind == "button":
-        return {
-            "privileged/target_button": job.index, "privileged/target_button_state": job.wanted,
-            "privileged/target_button_top_pos": env._data.site_xpos[env._button_site_ids[job.index]].copy(),
-        }  # fmt: skip
-    handle = np.array(info[f"privileged/{job.kind}_handle_pos"])
-    handle[1 if job.kind == "drawer" else 0] += job.wanted - float(info[f"privileged/{job.kind}_pos"][0])
-    return {f"privileged/target_{job.kind}_handle_pos": handle}
+    def _wish(self, env: Any, job: _Job) -> dict[str, Any]:
+        """A job in the words that OGBench's oracles read."""
+        if self._puzzle:
+            top = env._data.site_xpos[env._button_site_ids[job.index]].copy()
+            wish = {"button": job.index, "button_state": job.wanted, "button_top_pos": top}
+        else:
+            wish = {"block": job.index, "block_pos": job.wanted, "block_yaw": np.zeros(1)}
+        return {f"privileged/target_{name}": value for name, value in wish.items()}
 
 
 def presses(rows: int, columns: int, change: np.ndarray) -> list[int]:
