@@ -43,10 +43,14 @@ def _environment(config: EvalConfig) -> int:
         raise UsageError(f"env={config.env} and run={config.run}: give one of them; policy= names what acts in env")
     console = Console()
     with Progress(0, console=console) as progress:
-        progress.stage(f"{config.env}, policy {config.policy}, {config.episodes} episodes")
+
+        def count(steps: int) -> None:
+            progress.stage(f"{config.env}, policy {config.policy}, {config.episodes} episodes")
+            progress.advance(steps)
+
         found = environments.evaluate_policy(
             config.env, config.policy, config.episodes, config.seed, num_envs=config.num_envs, threads=config.threads,
-            on_steps=progress.advance,
+            on_steps=count,
         )  # fmt: skip
     environments.show(found, console)
     if config.out:

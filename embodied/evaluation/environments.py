@@ -22,7 +22,7 @@ from rich.text import Text
 from embodied.core import EvalReport
 from embodied.data.durable import replace_file
 from embodied.training.rollouts import Actor, versions
-from envs import registry
+from envs.registry import make_vector
 from policies import load_policy
 
 __all__ = ["EnvironmentReport", "EpisodeLine", "PolicyError", "evaluate_policy", "show", "write"]
@@ -110,7 +110,7 @@ def evaluate_policy(
     if episodes < 1:
         raise PolicyError(f"{episodes} episodes measure nothing; at least 1 is needed")
     slots = min(num_envs, episodes)
-    env = registry.make_vector(env_name, slots, threads=threads, **arguments)
+    env = make_vector(env_name, slots, threads=threads, **arguments)
     try:
         act, name = _actor(env, env_name, policy, seed, deterministic)
         lines = _play(env, act, episodes, seed, on_steps)
@@ -140,16 +140,16 @@ def write(found: EnvironmentReport, path: Path) -> tuple[Path, Path]:
 def show(found: EnvironmentReport, console: Console) -> None:
     """The summary as a small table, with what the environment cannot do below it."""
     row = found.summary()
-    cell = f"{row['rate']:.0%} [{100 * row['lower']:.0f}, {100 * row['upper']:.0f}]"
-    table = Table(box=None, pad_edge=False)
-    columns = {
-        "environment": found.env, "policy": found.policy, "episodes": f"{row['n']}", "success": cell,
-        "at the end": f"{row['successes_end'] / row['n']:.0%}", "mean return": f"{row['mean_return']:.2f}",
-        "mean length": f"{row['mean_length']:.1f}", "seed": f"{row['seed']}",
-    }  # fmt: skip
-    for name in columns:
-        table.add_column(name, no_wrap=True, justify="left" if name in ("environment", "policy") else "right")
-    table.add_row(*map(Text, columns.values()))
+    table = Table(box=None, pad_edge=False, show_header=False)
+    table.add_column(no_wrap=True)
+    table.add_column()
+    percent = f"{row['rate']:.0%} [{100 * row['lower']:.0f}, {100 * row['upper']:.0f}]"
+    for name, value in {
+        "environment": found.env, "policy": found.policy, "seed": f"{row['seed']}, {found.num_envs} simulations",
+        "success": f"{row['successes']} of {row['n']} episodes, {percent}",
+        "mean return": f"{row['mean_return']:.2f}", "mean length": f"{row['mean_length']:.1f} control steps",
+    }.items():  # fmt: skip
+        table.add_row(name, Text(value))
     console.print(table)
     counted = {"ever": "at any step", "end": "at the last step"}[found.success_counts]
     stamp = ", ".join(f"{name} {number}" for name, number in found.report.versions.items())
@@ -242,4 +242,4 @@ def _expert(env: VectorEnv, env_name: str) -> _Acts:
         return lambda observation, begins: oracle.act()
     if hasattr(env, "expert"):
         return env.expert()  # type: ignore[attr-defined]
-    raise PolicyError(f"{env_name} has no expert; there is one for tabletop and ogbench's tasks; try policy=random")
+    raise PolicyError(f"{env_name} has no expert; tabletop, ogbench/cube-…, ogbench/puzzle-…, fetch/reach have one")

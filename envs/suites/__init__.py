@@ -26,7 +26,7 @@ SUITES: dict[str, str] = {
 }
 """Suite -> "module:class". Add an entry to make another suite known."""
 
-_SHOWN = 60  # tasks that an error lists at most; the nearest come first where there are more
+_FEW, _SHOWN = 12, 60  # tasks that an error lists: the nearest first where they are more than few
 
 
 class SuiteError(ValueError):
@@ -84,8 +84,8 @@ def library(name: str) -> Any:
 
 
 def _unknown(suite: str, task: str, known: list[str]) -> str:
-    if len(known) <= _SHOWN:
-        return f"{suite} has no task '{task}'; its tasks: {', '.join(known)}"
-    near = difflib.get_close_matches(task, known, n=8, cutoff=0.4)
+    near = difflib.get_close_matches(task, known, n=5, cutoff=0.4) if len(known) > _FEW else []
     rest = [name for name in known if name not in near][: _SHOWN - len(near)]
-    return f"{suite} has no task '{task}'; the nearest of its {len(known)}: {', '.join(near + rest)}, …"
+    more = ", …" if len(near) + len(rest) < len(known) else ""
+    nearest = f"; nearest: {', '.join(near)}" if near else ""
+    return f"{suite} has no task '{task}'{nearest}; its {len(known)} tasks: {', '.join(rest)}{more}"

@@ -1,7 +1,7 @@
 """Meta-World's 50 tasks (version 3): a Sawyer arm on a table, as envpool runs them.
 
 Actions (4): three steps of the hand and the gripper. Observations (39): hand, gripper and objects now and one step
-before, and the place of the goal. A task ends by its step limit alone; ``success`` is Meta-World's own, in each state.
+before, and three zeros for the goal, whose place is hidden. A task ends by its step limit alone; ``success`` is Meta-World's own, in each state.
 """
 
 from __future__ import annotations
@@ -23,7 +23,8 @@ class MetaWorldVectorEnv(PoolVectorEnv):
     suite = "metaworld"
     limits = POOL_LIMITS + (
         " Meta-World counts an episode as a success if its flag was up at any step; no episode ends by success. Its "
-        "scripted experts are not in envpool."
+        "scripted experts are not in envpool. The goal's place is hidden (zeros in the observation), as Meta-World has "
+        "it for single tasks."
     )
 
     @classmethod

@@ -3,8 +3,8 @@
 A unit that compares worlds with different control rates is *simulated robot-seconds a wall second*: environment steps
 a second times the seconds a control step takes. Actions are random, episodes are reset as they end, and observations,
 rewards and success are computed, as a learner would have it. Each peer runs in its library's own fastest way, not
-through our adapters: pools asynchronously (the slots that are ready first are stepped first), single environments in
-as many processes as there are cores.
+through our adapters: pools with a thread a core, all slots at once (their asynchronous mode was no faster on two cores,
+and would go on computing while others are timed), single environments in as many processes as there are cores.
 
 ``peers()`` gives those that are installed, each advancing by one batch a call, so that a benchmark can let them and
 our own simulation take turns; ``measure`` does that alone.
@@ -46,27 +46,21 @@ class Peer(Protocol):
 
 
 class PoolPeer:
-    """An envpool task, asynchronously: ``batch`` of ``num_envs`` slots a call, whichever are ready."""
+    """An envpool task: ``num_envs`` slots a call, a thread a core; ended slots are reset by the next call."""
 
-    def __init__(self, task: str, control_dt: float, num_envs: int = 0, batch: int = 0, threads: int = 0):
-        self.control_dt, self.versions = control_dt, {"envpool": version("envpool")}
+    def __init__(self, task: str, control_dt: float, num_envs: int = 64, threads: int = 0):
         cores = threads or usable_cores()
-        self._batch = batch or 16 * cores
-        num_envs = num_envs or 3 * self._batch
-        self.way = f"envpool, asynchronous: {self._batch} of {num_envs} slots a batch, {cores} threads"
-        self._pool = library("envpool").make_gymnasium(
-            task, num_envs=num_envs, batch_size=self._batch, num_threads=cores, seed=0
-        )
-        space = self._pool.action_space
-        draws = np.random.default_rng(0).uniform(space.low, space.high, (_DRAWN, self._batch, *space.shape))
+        pool = library("envpool").make_gymnasium(task, num_envs=num_envs, num_threads=cores, seed=0)
+        self.control_dt, self.versions = control_dt, {"envpool": version("envpool")}
+        self.way = f"envpool, {num_envs} slots, {cores} threads"
+        space, self._pool = pool.action_space, pool
+        draws = np.random.default_rng(0).uniform(space.low, space.high, (_DRAWN, num_envs, *space.shape))
         self._actions = cycle(draws.astype(np.float32))
-        self._pool.async_reset()
+        self._pool.reset()
 
     def advance(self) -> int:
-        info = self._pool.recv()[-1]
-        self._pool.send(next(self._actions), info["env_id"])
-        # a slot that has just been reset has taken no step: its reset took the place of one
-        return int(np.count_nonzero(info["elapsed_step"]))
+        info = self._pool.step(next(self._actions))[-1]
+        return int(np.count_nonzero(info["elapsed_step"]))  # a slot that was reset has taken no step
 
     def close(self) -> None:
         self._pool.close()

@@ -11,11 +11,13 @@ from typing import Any
 
 import numpy as np
 
+from envs.suites import SuiteError
 from envs.suites.pool import POOL_LIMITS, PoolVectorEnv, newest
 
 __all__ = ["FetchVectorEnv", "HandVectorEnv"]
 
 _TIMESTEP = 0.002  # s, that of their models
+_STEP = 0.05  # m, the longest step of Fetch's gripper that an action can ask for
 
 
 class _GoalVectorEnv(PoolVectorEnv):
@@ -40,6 +42,19 @@ class FetchVectorEnv(_GoalVectorEnv):
     @classmethod
     def task_ids(cls) -> dict[str, str]:
         return {task.replace("-and-", "-"): name for task, name in newest(r"Fetch(\w+)").items()}
+
+    def expert(self) -> Any:
+        """Straight to the goal, for the reaching tasks. SuiteError for the others."""
+        if not self.task.startswith("reach"):
+            raise SuiteError(f"fetch/{self.task} has no expert; fetch/reach and fetch/reach-dense have")
+
+        def act(observation: Any, begins: np.ndarray) -> np.ndarray:
+            flat = self.observation_kind == "flat"
+            achieved = observation[:, :3] if flat else observation["achieved_goal"]
+            desired = observation[:, 3:6] if flat else observation["desired_goal"]
+            return np.pad(np.clip((desired - achieved) / _STEP, -1, 1), ((0, 0), (0, 1))).astype(np.float32)
+
+        return act
 
     def compute_reward(self, achieved_goal: np.ndarray, desired_goal: np.ndarray, info: Any) -> np.ndarray:
         """Rewards float64[…] of goals float[…, 3] in metres, for relabelling: as the task itself gives them."""
