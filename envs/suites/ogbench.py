@@ -25,7 +25,7 @@ from gymnasium.envs.registration import load_env_creator
 from envs.suites import library
 from envs.suites.adapter import SuiteVectorEnv
 
-__all__ = ["OGBenchVectorEnv", "reproducible"]
+__all__ = ["OGBenchVectorEnv", "single"]
 
 
 class OGBenchVectorEnv(SuiteVectorEnv):
@@ -49,9 +49,9 @@ class OGBenchVectorEnv(SuiteVectorEnv):
         return {found[1]: name for name in gym.registry if (found := pattern.fullmatch(name))}
 
     def _open(self, max_steps: int | None) -> tuple[gym.Space, gym.Space, int]:
-        spec = gym.spec(self.task_ids()[self.task])
-        kind = reproducible(load_env_creator(spec.entry_point))  # type: ignore[arg-type]
-        self.envs = [kind(**spec.kwargs) for _ in range(self.num_envs)]
+        name = self.task_ids()[self.task]
+        spec = gym.spec(name)
+        self.envs = [single(name) for _ in range(self.num_envs)]
         self._steps, self._turn = np.zeros(self.num_envs, int), np.zeros(self.num_envs, int)
         self._ended = np.zeros(self.num_envs, np.bool_)
         self._words = [0] * self.num_envs
@@ -119,17 +119,22 @@ class OGBenchVectorEnv(SuiteVectorEnv):
         return OGBenchExpert(self)
 
 
-def reproducible(kind: Any) -> Any:
-    """An OGBench environment class whose action space is one object, which can be seeded, not a new one at each look."""
+def single(name: str) -> Any:
+    """One OGBench environment (no step limit), whose action space is one object, which can be seeded.
 
-    class Reproducible(kind):
+    OGBench makes a new space at each look, seeded by chance, with float64 bounds of which gymnasium warns.
+    """
+    library("ogbench.manipspace")
+    spec = gym.spec(name)
+
+    class Reproducible(load_env_creator(spec.entry_point)):  # type: ignore[arg-type, misc]
         @property
         def action_space(self) -> gym.Space:
-            if "_one_action_space" not in self.__dict__:  # theirs has float64 bounds, of which gymnasium warns
+            if "_one_action_space" not in self.__dict__:
                 self._one_action_space = gym.spaces.Box(-1.0, 1.0, (5,), np.float32)
             return self._one_action_space
 
-    return Reproducible
+    return Reproducible(**spec.kwargs)
 
 
 @contextlib.contextmanager

@@ -18,7 +18,10 @@ from importlib.metadata import version
 from itertools import cycle
 from typing import Any, Protocol
 
+import gymnasium as gym
 import numpy as np
+from gymnasium.vector import AsyncVectorEnv, AutoresetMode
+from gymnasium.wrappers import TimeLimit
 
 from envs.suites import MissingLibraryError, library
 from envs.suites.adapter import usable_cores
@@ -66,20 +69,17 @@ class PoolPeer:
         self._pool.close()
 
 
-class ProcessPeer:
-    """A gymnasium environment in ``num_envs`` processes, one for each core unless said otherwise."""
+class OGBenchPeer:
+    """OGBench, which has no vector environment of its own, in ``num_envs`` processes, one a core."""
 
-    def __init__(self, libraries: Mapping[str, str], env_id: str, control_dt: float, num_envs: int = 0):
-        from gymnasium.vector import AsyncVectorEnv, AutoresetMode
-
-        for module in libraries:
-            library(module)
-        self.control_dt, self.versions = control_dt, {name: version(name) for name in libraries.values()}
+    def __init__(self, name: str = "cube-single-v0", num_envs: int = 0):
+        self.versions = {name: version(name) for name in ("ogbench", "mujoco", "gymnasium")}
         num_envs = num_envs or usable_cores()
-        self.way = f"gymnasium's AsyncVectorEnv, {num_envs} processes, same-step resets"
+        self.way = f"gymnasium's AsyncVectorEnv, {num_envs} processes"
         self._env = AsyncVectorEnv(
-            [_Make(tuple(libraries), env_id)] * num_envs, autoreset_mode=AutoresetMode.SAME_STEP, context="spawn"
-        )
+            [_Make(name)] * num_envs, autoreset_mode=AutoresetMode.SAME_STEP, context="spawn"
+        )  # fmt: skip
+        self.control_dt = float(self._env.get_attr("control_dt")[0])
         self._env.reset(seed=0)
         self._env.action_space.seed(0)
         self._actions = cycle([self._env.action_space.sample() for _ in range(_DRAWN)])
@@ -95,21 +95,35 @@ class ProcessPeer:
 class _Make:
     """Makes one environment in its own process."""
 
-    def __init__(self, libraries: tuple[str, ...], env_id: str):
-        self.libraries, self.env_id = libraries, env_id
+    def __init__(self, name: str):
+        self.name = name
 
-    def __call__(self) -> Any:
-        import gymnasium
+    def __call__(self) -> gym.Env:
+        from envs.suites.ogbench import single
 
-        for module in self.libraries:
-            library(module)
-        return gymnasium.make(self.env_id, disable_env_checker=True)
+        env = single(self.name)  # imports OGBench, which registers its environments
+        return _Lean(TimeLimit(env, gym.spec(self.name).max_episode_steps or 1))
+
+
+class _Lean(gym.Wrapper):
+    """Sends nothing between the processes but what a learner needs: OGBench's info is large."""
+
+    @property
+    def control_dt(self) -> float:
+        return self.unwrapped.control_timestep()  # type: ignore[attr-defined]
+
+    def reset(self, **kwargs: Any):
+        return self.env.reset(**kwargs)[0], {}
+
+    def step(self, action: Any):
+        *found, info = self.env.step(action)
+        return *found, {"success": info["success"]}
 
 
 PEERS: dict[str, Callable[[], Peer]] = {
     "gymnasium-robotics Fetch pick-and-place": lambda: PoolPeer("FetchPickAndPlace-v4", 20 * 0.002),
     "Meta-World pick-place": lambda: PoolPeer("MetaWorld/PickPlace-v3", 5 * 0.0025),
-    "OGBench cube-single": lambda: ProcessPeer({"ogbench": "ogbench"}, "cube-single-v0", 0.05),
+    "OGBench cube-single": OGBenchPeer,
 }
 """Name -> what starts it."""
 _NEEDS = {name: "ogbench" if name.startswith("OGBench") else "envpool" for name in PEERS}
