@@ -1,7 +1,8 @@
 """Meta-World's 50 tasks (version 3): a Sawyer arm on a table, as envpool runs them.
 
 Actions (4): three steps of the hand and the gripper. Observations (39): hand, gripper and objects now and one step
-before, and three zeros for the goal, whose place is hidden. A task ends by its step limit alone; ``success`` is Meta-World's own, in each state.
+before, and three zeros for the goal, whose place is hidden. A task ends by its step limit alone; ``success`` is
+Meta-World's own, in each state.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """MyoSuite's hand and finger, moved by muscles, as envpool runs them.
 
-``hand-…`` and ``finger-…`` are the tasks of MyoSuite; ``sarc-hand-…``, ``fati-hand-…`` and ``reaf-hand-…`` the same with
+``hand-…`` and ``finger-…`` are MyoSuite's tasks; ``sarc-hand-…``, ``fati-hand-…`` and ``reaf-hand-…`` the same with
 sarcopenia, fatigue and a transferred tendon; ``track-…`` follow a recorded motion of an object. Actions are the
 muscles' excitations, 39 for the hand, scaled by MyoSuite from [-1, 1]. ``success`` is MyoSuite's ``solved``.
 """

@@ -147,7 +147,7 @@ def missing() -> dict[str, str]:
 
 
 def measure(seconds: float = 5.0, warmup: float = 2.0) -> list[dict[str, Any]]:
-    """Every installed peer's speed, slices taking turns for ``seconds`` each, after ``warmup`` seconds that do not count.
+    """Every installed peer's speed: slices taking turns, ``seconds`` each, after ``warmup`` seconds that do not count.
 
     One plain dict a peer: name, way, env_steps_per_second, control_dt, robot_seconds_per_second, versions.
     """

@@ -74,7 +74,7 @@ class PoolVectorEnv(SuiteVectorEnv):
 
 
 def newest(pattern: str) -> dict[str, str]:
-    """Task -> envpool's id, for ids that match ``pattern`` (its group is the task's name), the newest version of each."""
+    """Task -> envpool's id, the newest version of each, for ids that match ``pattern`` (its group is the task)."""
     found: dict[str, tuple[int, str]] = {}
     for name in library("envpool").list_all_envs():
         if match := re.fullmatch(pattern + r"-v(\d+)", name):
