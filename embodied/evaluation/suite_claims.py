@@ -33,8 +33,8 @@ _HELD = 20  # steps that a random action is held for
 def suites_run(context: Context) -> Measurement:
     """The figure is the number of suites whose three tasks ran a thousand steps (a quick run: a hundred) flawlessly.
 
-    Conditions: every library was there; the success flag was seen both ways wherever there is an expert. Raises
-    ClaimError where no suite's library is installed.
+    Conditions: every library was there; the success flag was seen both ways wherever there is an expert, and on some
+    task of each suite. Raises ClaimError where no suite's library is installed.
     """
     steps = 100 if context.quick else 1000
     found: dict[str, Any] = {}
@@ -55,6 +55,10 @@ def suites_run(context: Context) -> Measurement:
     if len(absent) == len(TASKS):
         raise ClaimError('no suite is installed: pip install "embodied-repertoire[suites]"')
     rows = [row for entry in found.values() for row in entry.get("tasks", {}).values()]
+    both = {
+        suite: [name for name, row in entry.get("tasks", {}).items() if row["success_seen"] and row["failure_seen"]]
+        for suite, entry in found.items()
+    }
     expert = [row for row in rows if row["expert"]]
     return Measurement(
         figure=float(sum(entry["ran"] for entry in found.values())),
@@ -64,14 +68,11 @@ def suites_run(context: Context) -> Measurement:
             "every suite's library is installed": not absent,
             "success seen both ways on each task with an expert": bool(expert)
             and all(row["success_seen"] and row["failure_seen"] for row in expert),
+            "success seen both ways on some task of each suite": all(both.values()),
         },
         details={
             "suites": found,
-            "success_seen_both_ways": {
-                suite: [name for name, row in entry.get("tasks", {}).items()
-                        if row["success_seen"] and row["failure_seen"]]
-                for suite, entry in found.items()
-            },
+            "success_seen_both_ways": both,
         },
     )  # fmt: skip
 
