@@ -75,6 +75,7 @@ class SuiteVectorEnv(VectorEnv):
         self.observation_kind = observation
         flat = gym.spaces.Box(-np.inf, np.inf, (flat_size(theirs),), np.float32)
         self.single_observation_space = theirs if observation == "dict" else flat
+        self._fresh = np.zeros(num_envs, np.bool_)  # next-step mode: to be reset by the next step
         self._low = self._high = None
         if isinstance(actions, gym.spaces.Box):
             self._low, self._high = actions.low.astype(np.float64), actions.high.astype(np.float64)
@@ -124,9 +125,11 @@ class SuiteVectorEnv(VectorEnv):
         first = not hasattr(self, "_observation")
         if seed is not None or first:
             self._seed = self._seed if seed is None else seed
+            self._fresh[:] = False
             self._observation = self._seen(self._reset(np.arange(self.num_envs), self._seeds()))
         else:
             slots = np.arange(self.num_envs) if mask is None else np.flatnonzero(mask)
+            self._fresh[slots] = False
             if slots.size:
                 self._observation = _put(self._observation, slots, self._seen(self._reset(slots, None)))
         return self._observation, {"success": np.zeros(self.num_envs, np.bool_)}
@@ -138,15 +141,21 @@ class SuiteVectorEnv(VectorEnv):
         true at an episode's last step; in same-step mode ``final_obs`` [n, …] and ``_final_obs`` bool[n] mark ended
         slots. Raises SuiteError for actions of another shape or that are not finite.
         """
+        if not hasattr(self, "_observation"):
+            raise SuiteError("step before the first reset")
         observation, reward, terminated, truncated, info = self._step(self._checked(actions))
         observation = self._seen(observation)
+        # next-step mode: a step that only resets earns nothing, which not every suite sees to
+        reward = np.where(self._fresh, 0.0, reward).astype(np.float64)
+        info["success"] &= ~self._fresh
         done = terminated | truncated
+        self._fresh[:] = done if self.autoreset_mode == AutoresetMode.NEXT_STEP else False
         if done.any() and self.autoreset_mode == AutoresetMode.SAME_STEP:
             info["final_obs"], info["_final_obs"] = observation, done
             over = np.flatnonzero(done)
             observation = _put(observation, over, self._seen(self._reset(over, None)))
         self._observation = observation
-        return observation, reward.astype(np.float64), terminated, truncated, info
+        return observation, reward, terminated, truncated, info
 
     # -- inside --------------------------------------------------------------------------------------------------
 

@@ -16,7 +16,7 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 
-from envs.suites import SuiteError, library
+from envs.suites import library
 from envs.suites.adapter import SuiteVectorEnv
 
 __all__ = ["POOL_LIMITS", "PoolVectorEnv", "kebab", "newest"]
@@ -53,8 +53,7 @@ class PoolVectorEnv(SuiteVectorEnv):
         return self._pool.reset(slots.astype(np.int32))[0]
 
     def _step(self, actions: np.ndarray) -> tuple[Any, np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]:
-        if self._pool is None:
-            raise SuiteError("step before the first reset")
+        assert self._pool is not None
         observation, reward, terminated, truncated, info = self._pool.step(actions)
         terminated, truncated = np.array(terminated, np.bool_), np.array(truncated, np.bool_)
         success = self._success(info, reward, terminated)

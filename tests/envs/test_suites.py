@@ -319,6 +319,29 @@ def test_a_real_task_has_the_declared_spaces_and_seeds(suite: str):
         assert not np.array_equal(starts[0][0][0], starts[0][0][1])
 
 
+@pytest.mark.parametrize("suite", suites.SUITES)
+def test_both_autoreset_modes_of_a_real_task_tell_the_same_story(suite: str):
+    needs(suite)
+    task = {"babyai": "open-door", "myosuite": "finger-reach-random"}.get(suite, TASKS[suite][0])  # no early ends
+    same, following = (
+        make_vector(f"{suite}/{task}", 2, autoreset_mode=mode, max_steps=5) for mode in ("SameStep", "NextStep")
+    )
+    assert np.array_equal(*(flatten(env.reset(seed=3)[0]) for env in (same, following)))
+    same.action_space.seed(0)
+    for step in range(1, 16):
+        actions = same.action_space.sample()
+        (one, _, _, over, info), (other, *_, truncated, _) = same.step(actions), following.step(actions)
+        assert np.array_equal(over, truncated)
+        assert over.tolist() == [step % 5 == 0] * 2
+        if over.any():
+            assert np.array_equal(flatten(info["final_obs"]), flatten(other))  # the true last observation
+            other, reward, *ends, info = following.step(actions)  # only resets
+            assert not (reward.any() or ends[0].any() or ends[1].any() or info["success"].any())
+        assert np.array_equal(flatten(one), flatten(other))
+    same.close()
+    following.close()
+
+
 @pytest.mark.parametrize("task", ["cube-single", "puzzle-3x3"])
 def test_ogbenchs_oracles_reach_the_goal_and_end_the_episode(task: str):
     needs("ogbench")
