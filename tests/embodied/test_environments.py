@@ -86,7 +86,7 @@ def test_the_environment_says_which_step_decides(lengths: None):
 
 
 def test_on_the_native_world_the_same_seed_gives_the_same_episodes(tmp_path: Path):
-    arguments = {"episodes": 6, "seed": 5, "num_envs": 4, "threads": 1, "max_steps": 15}
+    arguments: dict[str, Any] = {"episodes": 6, "seed": 5, "num_envs": 4, "threads": 1, "max_steps": 15}
     first, again = (evaluate_policy("tabletop", "random", **arguments) for _ in range(2))
     assert first.episodes == again.episodes
     assert all(line.length <= 15 for line in first.episodes)

@@ -326,7 +326,8 @@ def test_both_autoreset_modes_of_a_real_task_tell_the_same_story(suite: str):
     same, following = (
         make_vector(f"{suite}/{task}", 2, autoreset_mode=mode, max_steps=5) for mode in ("SameStep", "NextStep")
     )
-    assert np.array_equal(*(flatten(env.reset(seed=3)[0]) for env in (same, following)))
+    first, other = (flatten(env.reset(seed=3)[0]) for env in (same, following))
+    assert np.array_equal(first, other)
     same.action_space.seed(0)
     for step in range(1, 16):
         actions = same.action_space.sample()
