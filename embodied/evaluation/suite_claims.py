@@ -33,8 +33,8 @@ _HELD = 20  # steps that a random action is held for
 def suites_run(context: Context) -> Measurement:
     """The figure is the number of suites whose three tasks ran a thousand steps (a quick run: a hundred) flawlessly.
 
-    Conditions: every library was there; the success flag was seen both ways wherever there is an expert, and on some
-    task of each suite. Raises ClaimError where no suite's library is installed.
+    Conditions: every library was there; in a full run, episodes with and without success were seen on each task that has
+    an expert. Raises ClaimError where no suite's library is installed.
     """
     steps = 100 if context.quick else 1000
     found: dict[str, Any] = {}
@@ -60,21 +60,18 @@ def suites_run(context: Context) -> Measurement:
         for suite, entry in found.items()
     }
     expert = [row for row in rows if row["expert"]]
+    conditions = {"every suite's library is installed": not absent}
+    if not context.quick:  # a hundred steps end too few episodes
+        conditions["success seen both ways on each task with an expert"] = bool(expert) and all(
+            row["success_seen"] and row["failure_seen"] for row in expert
+        )
     return Measurement(
         figure=float(sum(entry["ran"] for entry in found.values())),
         seeds=(context.seed,),
         n=len(rows),
-        conditions={
-            "every suite's library is installed": not absent,
-            "success seen both ways on each task with an expert": bool(expert)
-            and all(row["success_seen"] and row["failure_seen"] for row in expert),
-            "success seen both ways on some task of each suite": all(both.values()),
-        },
-        details={
-            "suites": found,
-            "success_seen_both_ways": both,
-        },
-    )  # fmt: skip
+        conditions=conditions,
+        details={"suites": found, "success_seen_both_ways": both},
+    )
 
 
 def run_task(suite: str, task: str, steps: int = 1000, seed: int = 0) -> dict[str, Any]:
