@@ -33,7 +33,7 @@ _HELD = 20  # steps that a random action is held for
 def suites_run(context: Context) -> Measurement:
     """The figure is the number of suites whose three tasks ran a thousand steps (a quick run: a hundred) flawlessly.
 
-    Conditions: every library was there; in a full run, episodes with and without success were seen on each task that has
+    Conditions: every library was there; in a full run, episodes with and without success were seen on each task with
     an expert. Raises ClaimError where no suite's library is installed.
     """
     steps = 100 if context.quick else 1000
