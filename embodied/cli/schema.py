@@ -124,15 +124,18 @@ class AskConfig(Checked):
 
 @dataclass
 class EvalConfig(Checked):
-    """``embodied eval``: a run's skills and instructions, measured on fresh episodes."""
+    """``embodied eval``: a run's skills and instructions, or a policy on any environment, on fresh episodes."""
 
+    env: str = option("", "an environment to measure a policy on instead of a run: tabletop, metaworld/drawer-open …")
+    policy: str = option("random", "with env: random, expert (where there is one) or a saved policy's directory")
+    out: str = option("", "with env: the file of one JSON line an episode, the summary beside it; empty keeps none")
     run: str = option("", "the run directory to measure; empty takes the newest in runs/")
     what: str = option(
         "skills",
         "every goal of the library, or the held-out instructions",
         choices=("skills", "instructions"),
     )
-    episodes: int = option(200, "fresh episodes a goal (an instruction takes a fortieth of them)", low=1)
+    episodes: int = option(200, "fresh episodes a goal or environment (an instruction takes a fortieth of them)", low=1)
     seed: int = option(1_000, "draws the episodes; take one that no run has used", low=0)
     num_envs: int = option(100, "simulations stepped together", low=1, high=65_536)
     threads: int = option(0, "threads; 0 takes every core this process may use", low=0)
