@@ -10,6 +10,7 @@ kept are the learner's running means (``rollout/…`` among the scalars), which 
 
 from __future__ import annotations
 
+import inspect
 import json
 import platform
 import time
@@ -19,7 +20,9 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import gymnasium
 import torch
+from gymnasium.envs.registration import load_env_creator
 from gymnasium.vector import VectorEnv
 from rich.console import Console
 from rich.text import Text
@@ -223,7 +226,18 @@ def _make(config: TrainConfig, slots: int) -> VectorEnv:
     except UnknownEnvError:
         raise
     except (TypeError, ValueError) as error:
-        raise TrainingError(f"cannot make {config.env} with {config.world or 'no arguments'}: {error}") from error
+        unknown = [key for key in config.world if f"unexpected keyword argument '{key}'" in str(error)]
+        reason = f"it takes no '{unknown[0]}'; {_arguments(config.env)}" if unknown else str(error)
+        raise TrainingError(f"cannot make {config.env} with {config.world or 'no arguments'}: {reason}") from error
+
+
+def _arguments(name: str) -> str:
+    """What a world's constructor takes, in words."""
+    entry = gymnasium.spec(native().get(name.lower(), name)).vector_entry_point if "/" not in name else None
+    if not isinstance(entry, str):
+        return "see its documentation"
+    taken = [key for key in inspect.signature(load_env_creator(entry)).parameters if key not in ("self", "num_envs")]
+    return f"valid: {', '.join(taken)}"
 
 
 def _learner(config: TrainConfig, env: VectorEnv) -> BaseAlgorithm:
