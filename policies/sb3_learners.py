@@ -130,7 +130,9 @@ def learner_arrays(model: BaseAlgorithm) -> tuple[Arrays, dict[str, int]]:
 def load_learner(model: BaseAlgorithm, arrays: Mapping[str, np.ndarray], counts: Mapping[str, int]) -> None:
     """Put back what `learner_arrays` gave; CheckpointError where it is another kind of learner's."""
     try:
-        parameters = {name: _state(name, state, arrays) for name, state in model.get_parameters().items()}
+        parameters: dict[str, Any] = {
+            name: _state(name, state, arrays) for name, state in model.get_parameters().items()
+        }
         model.set_parameters(parameters, exact_match=True)
         for name in VARIABLES:
             if isinstance(value := getattr(model, name, None), torch.Tensor):

@@ -88,7 +88,7 @@ class SB3VecEnv(VecEnv):
             self._returns[ended], self._lengths[ended] = 0.0, 0
         return _copy(observation), reward, done, infos
 
-    def _observation(self, batch: Any, slot: int) -> Any:
+    def _observation(self, batch: Any, slot: int | np.integer) -> Any:
         """One slot's observation from a batch, or from the object array that gymnasium's own vector envs give."""
         space = self.observation_space
         if isinstance(space, gymnasium.spaces.Dict):
@@ -135,7 +135,7 @@ class SB3VecEnv(VecEnv):
 
     def get_images(self) -> Sequence[np.ndarray | None]:
         """A picture uint8[h, w, 3] a slot, or None without a render mode."""
-        pictures = self.env.render() if self.render_mode == "rgb_array" else None
+        pictures: Any = self.env.render() if self.render_mode == "rgb_array" else None
         return [None] * self.num_envs if pictures is None else list(pictures)
 
     def _layers(self) -> Iterator[VectorEnv]:

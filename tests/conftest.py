@@ -69,7 +69,7 @@ class PointGoal(PointReach):
         super().__init__(slots, limit)
         self.shaped = shaped
         plane = gymnasium.spaces.Box(-np.inf, np.inf, (2,), np.float64)
-        parts = {"observation": plane, "achieved_goal": plane, "desired_goal": plane}
+        parts: dict[str, gymnasium.Space] = {"observation": plane, "achieved_goal": plane, "desired_goal": plane}
         self.single_observation_space = gymnasium.spaces.Dict(parts)
         self.observation_space = gymnasium.vector.utils.batch_space(self.single_observation_space, slots)
         self.metadata = {"autoreset_mode": mode}

@@ -107,7 +107,7 @@ def _valid(schema: type, overrides: list[Override]) -> list[str]:
     """The keys a command takes, those of the chosen variants among them; a key that ends in a dot takes any below."""
     valid = [key + "." if default == {} else key for key, (_, default) in schemas.leaves(schema).items()]
     for group, kinds in _variants(schema).items():
-        chosen = [override.value() for override in overrides if override.key_or_group == group]
+        chosen = [str(override.value()) for override in overrides if override.key_or_group == group]
         if chosen and chosen[-1] in kinds:
             valid = [key for key in valid if not key.startswith(f"{group}.")]
             valid += schemas.leaves(kinds[chosen[-1]], f"{group}.")
