@@ -6,9 +6,15 @@ from gymnasium.envs.registration import register, registry
 
 DISTRIBUTION = "embodied-repertoire"
 
-if "Embodied/Tabletop-v0" not in registry:
-    register(
-        id="Embodied/Tabletop-v0",
-        entry_point="envs.vector:TabletopEnv",
-        vector_entry_point="envs.vector:TabletopVectorEnv",
-    )
+WORLDS = {  # name -> module and classes of the single and of the vector environment
+    "Tabletop": ("envs.vector", "TabletopEnv", "TabletopVectorEnv"),
+    "Playroom": ("envs.scenes.playroom", "PlayroomEnv", "PlayroomVectorEnv"),
+}
+
+for _name, (_module, _single, _vector) in WORLDS.items():
+    if f"Embodied/{_name}-v0" not in registry:
+        register(
+            id=f"Embodied/{_name}-v0",
+            entry_point=f"{_module}:{_single}",
+            vector_entry_point=f"{_module}:{_vector}",
+        )

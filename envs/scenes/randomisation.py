@@ -1,0 +1,117 @@
+"""Domain randomisation: what differs from episode to episode, slot by slot, with the drawn values in ``info``.
+
+========== ===================================================================== =======================
+quantity   what it multiplies or adds                                            reported as
+========== ===================================================================== =======================
+mass       × mass and inertia of every block                                     ``mass`` [n]
+friction   × sliding friction of blocks and fingers                              ``friction`` [n]
+damping    × damping of drawers, doors and buttons                               ``damping`` [n]
+delay      control steps until an action arrives (whole numbers, at most 5)      ``delay`` [n]
+noise      standard deviation added to every feature of an observation           ``noise`` [n]
+colour     each block's colour moves by up to this much a channel                ``colours`` [n, B, 3]
+camera     metres by which every camera is moved, along each axis                ``camera_shift`` [n, 3]
+========== ===================================================================== =======================
+
+Each is given as (low, high); a draw depends on (seed, slot, episode) alone. A quantity not named stays as it is, and
+costs nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from envs.scenes.scene import Scene
+    from envs.simulation import Simulation
+
+__all__ = ["QUANTITIES", "Randomisation"]
+
+QUANTITIES = ("mass", "friction", "damping", "delay", "noise", "colour", "camera")
+_SCALES = ("mass", "friction", "damping")
+MAX_DELAY = 5  # control steps
+
+
+class Randomisation:
+    """The quantities of a batch. `draw` sets those of slots whose episode begins."""
+
+    def __init__(self, simulation: Simulation, scene: Scene, ranges: Mapping[str, tuple[float, float]], actions: int):
+        for name, given in ranges.items():
+            if name not in QUANTITIES:
+                raise ValueError(f"unknown quantity '{name}' to randomise; valid: {', '.join(QUANTITIES)}")
+            low, high = (float(v) for v in given)
+            floor = -np.inf if name == "camera" else 0.0
+            if not (np.isfinite([low, high]).all() and floor <= low <= high and (name not in _SCALES or low > 0)):
+                raise ValueError(f"randomise {name} = ({low:g}, {high:g}): a range from low to high, above zero, is needed")
+            if name == "delay" and high > MAX_DELAY:
+                raise ValueError(f"randomise delay = ({low:g}, {high:g}): an action can be {MAX_DELAY} steps late at most")
+        self.ranges = {name: (float(low), float(high)) for name, (low, high) in ranges.items()}
+        n, model = simulation.n, simulation.model
+        self._simulation = simulation
+        self._count = len(scene.blocks)
+        blocks = [model.body(block.name).id for block in scene.blocks]
+        geoms = [g for g in range(model.ngeom) if model.geom_bodyid[g] in blocks or model.geom(g).name.startswith("pad_")]
+        joints = [model.joint(x.name).dofadr[0] for x in (*scene.slides, *scene.lamps)]
+        self._fields: list[tuple[str, np.ndarray, Any, np.ndarray]] = []  # quantity, field of the batch, where, nominal
+        wanted = {
+            "mass": (("body_mass", blocks), ("body_inertia", blocks)),
+            "friction": (("geom_friction", (geoms, 0)),),
+            "damping": (("dof_damping", joints),),
+        }
+        for name, fields in wanted.items():
+            for field, where in fields if name in self.ranges else ():
+                at = where if isinstance(where, tuple) else (where,)
+                view = simulation.batch.expand(field)
+                self._fields.append((name, view, at, np.array(getattr(model, field)[at])))
+        self.values = {name: np.ones(n) if name in _SCALES else np.zeros(n) for name in self.ranges}
+        self.delays = "delay" in self.ranges
+        self.delay = np.zeros(n, np.int64)
+        self.past = np.zeros((n, MAX_DELAY + 1, actions))
+        self.colours = np.zeros((n, self._count, 3)) if "colour" in self.ranges else None
+        self._nominal = np.array([model.geom_rgba[model.body_geomadr[b], :3] for b in blocks]).reshape(-1, 3)
+        self.camera_shift = np.zeros((n, 3)) if "camera" in self.ranges else None
+
+    def draw(self, seed: int, slots: np.ndarray, episodes: np.ndarray) -> None:
+        """New values for ``slots`` int64[m], whose simulations were just cleared."""
+        if not self.ranges:
+            return
+        for slot, episode in zip(slots.tolist(), episodes.tolist(), strict=True):
+            rng = np.random.default_rng((seed, slot, episode, 0xD0))
+            for name, (low, high) in self.ranges.items():
+                if name == "colour":
+                    shift = rng.uniform(-1, 1, (self._count, 3)) * rng.uniform(low, high)
+                    assert self.colours is not None
+                    self.colours[slot] = np.clip(self._nominal + shift, 0.0, 1.0)
+                elif name == "camera":
+                    assert self.camera_shift is not None
+                    self.camera_shift[slot] = rng.uniform(low, high, 3)
+                else:
+                    self.values[name][slot] = rng.uniform(low, high)
+            if self.delays:
+                self.values["delay"][slot] = round(self.values["delay"][slot])
+                self.delay[slot] = int(self.values["delay"][slot])
+                self.past[slot] = 0.0
+        for name, view, at, nominal in self._fields:
+            scale = self.values[name][slots].reshape(-1, *([1] * nominal.ndim))
+            for row, slot in enumerate(slots):
+                view[(slot, *at)] = nominal * scale[row]
+        if self._fields:
+            self._simulation.batch.set_const(ids=slots.astype(np.int32))
+
+    def info(self) -> dict[str, np.ndarray]:
+        """The values in force, copied."""
+        found = {name: values.copy() for name, values in self.values.items() if name not in ("colour", "camera")}
+        if self.colours is not None:
+            found["colours"] = self.colours.copy()
+        if self.camera_shift is not None:
+            found["camera_shift"] = self.camera_shift.copy()
+        return found
+
+    def noise(self, seed: int, episodes: np.ndarray, elapsed: np.ndarray, features: np.ndarray) -> None:
+        """Adds sensor noise to features float32[n, F], in place: drawn from (seed, slot, episode, step) alone."""
+        if "noise" in self.values:
+            from envs.scenes.noise import add_noise
+
+            add_noise(seed, episodes, elapsed, self.values["noise"], features)

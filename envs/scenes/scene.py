@@ -1,0 +1,221 @@
+"""A scene built: the compiled model, where everything is in it, and the words that follow from its parts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import mujoco
+import numpy as np
+
+from envs.playroom.robot import HOME, add_arm
+from envs.scenes.document import Document, Entry, SceneError, read
+from envs.scenes.parts import FINGER, FIXTURES, HAND, OBJECTS, TABLE, Block, Container, Lamp, Parts, Slide, add_camera
+from envs.scenes.words import Vocabulary
+
+__all__ = ["Layout", "Scene", "load"]
+
+_OVERLAP = 0.001  # m that two parts may reach into each other before the scene counts as broken
+_CAMERAS = {"front": ((1.35, 0.42, 0.72), (0.44, 0.0, 0.08)), "top": ((0.48, 0.02, 1.45), (0.4799, 0.02, 0.0))}
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Addresses and shapes as arrays, for compiled code. B blocks, S slides, C containers, L lamps.
+
+    blocks: qpos and qvel addresses int64[B], half edges float64[B, 3] (m), shape int64[B]. slides: addresses int64[S]
+    twice, axis and handle float64[S, 3], travel float64[S]. lamps: the buttons' addresses int64[L], tops float64[L, 3].
+    containers: centre, half float64[C, 3], yaw float64[C], slide int64[C].
+    """
+
+    blocks: tuple[np.ndarray, ...]
+    slides: tuple[np.ndarray, ...]
+    lamps: tuple[np.ndarray, ...]
+    containers: tuple[np.ndarray, ...]
+
+    @property
+    def arrays(self) -> tuple[tuple[np.ndarray, ...], ...]:
+        """All of it, as compiled code takes it."""
+        return self.blocks, self.slides, self.lamps, self.containers
+
+
+@dataclass(frozen=True)
+class Scene:
+    """What `load` gives. ``model`` is compiled without sleep; `compiled` gives either."""
+
+    document: Document
+    spec: mujoco.MjSpec
+    blocks: tuple[Block, ...]
+    slides: tuple[Slide, ...]
+    containers: tuple[Container, ...]
+    lamps: tuple[Lamp, ...]
+    vocabulary: Vocabulary
+
+    @property
+    def name(self) -> str:
+        return self.document.name
+
+    @property
+    def tasks(self) -> Mapping[str, str]:
+        """Task name -> goal."""
+        return self.document.tasks
+
+    @cached_property
+    def model(self) -> mujoco.MjModel:
+        return self.compiled(False)
+
+    def compiled(self, sleep: bool) -> mujoco.MjModel:
+        """The model; ``sleep`` lets resting things skip physics."""
+        spec = self.spec.copy()
+        if sleep:
+            spec.option.enableflags |= int(mujoco.mjtEnableBit.mjENBL_SLEEP)
+        return spec.compile()
+
+    @cached_property
+    def layout(self) -> Layout:
+        model = self.model
+
+        def q(names: list[str]) -> np.ndarray:
+            return np.array([model.joint(name).qposadr[0] for name in names], np.int64)
+
+        def v(names: list[str]) -> np.ndarray:
+            return np.array([model.joint(name).dofadr[0] for name in names], np.int64)
+
+        def table(rows: list, width: int) -> np.ndarray:
+            return np.array(rows, np.float64).reshape(len(rows), width)
+
+        blocks, slides, lamps = ([x.name for x in group] for group in (self.blocks, self.slides, self.lamps))
+        return Layout(
+            blocks=(
+                q(blocks), v(blocks), table([b.half for b in self.blocks], 3),
+                np.array([b.shape for b in self.blocks], np.int64),
+            ),
+            slides=(
+                q(slides), v(slides), table([s.axis for s in self.slides], 3),
+                table([s.handle for s in self.slides], 3), np.array([s.travel for s in self.slides], np.float64),
+            ),
+            lamps=(q(lamps), table([x.top for x in self.lamps], 3)),
+            containers=(
+                table([c.centre for c in self.containers], 3), table([c.half for c in self.containers], 3),
+                np.array([c.yaw for c in self.containers], np.float64),
+                np.array([c.slide for c in self.containers], np.int64),
+            ),
+        )  # fmt: skip
+
+
+def load(scene: str | Path | Document, blocks: int | None = None, sleep: bool = False) -> Scene:
+    """Builds a scene of the library, of a file, or one already read; only its first ``blocks`` objects if given.
+
+    Raises SceneError, naming the line, for a part that can't be, for parts that reach into each other, and for tasks in
+    words the scene does not have.
+    """
+    document = scene if isinstance(scene, Document) else read(scene)
+    spec = _empty(document)
+    parts = Parts(spec)
+    objects = document.objects if blocks is None else document.objects[:blocks]
+    if blocks is not None and not 0 <= blocks <= len(document.objects):
+        raise SceneError(f"blocks = {blocks}: {document.source} has {len(document.objects)} objects")
+    _refuse_repeats(document)
+    for entry in objects:
+        build = _type(entry, OBJECTS)
+        build(parts, entry, document.folder) if entry.type == "mjcf" else build(parts, entry)
+    for entry in document.fixtures:
+        _type(entry, FIXTURES)(parts, entry)
+    for entry in (*objects, *document.fixtures):
+        parts.says[entry.name] = entry.text("says", entry.name.replace("_", " "))
+    for entry in document.cameras:
+        add_camera(spec, entry)
+    for name, (pos, target) in _CAMERAS.items():
+        if name not in [camera.name for camera in document.cameras]:
+            add_camera(spec, Entry(name, "camera", {"pos": pos, "target": target}, {"": 0}, document.source))
+    kind_of = {x.name: x.kind for x in (*parts.containers, *parts.slides)}
+    kind_of |= {block.name: "block" for block in parts.blocks} | {lamp.name: "lamp" for lamp in parts.lamps}
+    order = [entry.name for entry in (*objects, *document.fixtures) if entry.name in kind_of]
+    words = Vocabulary({name: kind_of[name] for name in order}, dict(document.places), parts.says)
+    built = Scene(
+        document, spec, tuple(parts.blocks), tuple(parts.slides), tuple(parts.containers), tuple(parts.lamps), words
+    )
+    try:
+        _ = built.model
+    except ValueError as error:
+        raise SceneError(f"{document.source}: the scene does not compile: {str(error).splitlines()[0]}") from error
+    _check_overlaps(built)
+    for task, goal in document.tasks.items():
+        try:
+            words.parse(goal)
+        except ValueError as error:
+            if blocks is None:
+                raise SceneError(f"{document.source} line {document.lines[f'tasks.{task}']}: task {task}: {error}") from error
+    return built
+
+
+def _type(entry: Entry, known: Mapping):
+    if entry.type not in known:
+        raise entry.wrong(f"unknown type '{entry.type}'; valid: {', '.join(known)}", "type")
+    return known[entry.type]
+
+
+def _refuse_repeats(document: Document) -> None:
+    seen: dict[str, str] = dict.fromkeys(document.places, "places")
+    for entry in (*document.objects, *document.fixtures):
+        if entry.name in seen or not entry.name.isidentifier() or entry.name == "anywhere":
+            raise entry.wrong(
+                "names must be single words, and differ" if entry.name not in seen else f"there is a {entry.name} already"
+            )
+        seen[entry.name] = "objects"
+
+
+def _empty(document: Document) -> mujoco.MjSpec:
+    """Table, light and arm, with the options all native worlds share."""
+    spec = mujoco.MjSpec()
+    spec.modelname = "embodied-" + document.name.replace(" ", "-")
+    spec.compiler.degree = False
+    spec.memory = 1 << 20  # bytes a simulation
+    option = spec.option
+    option.timestep = document.timestep
+    option.integrator = mujoco.mjtIntegrator.mjINT_IMPLICITFAST
+    option.cone = mujoco.mjtCone.mjCONE_ELLIPTIC
+    option.impratio = 10
+    spec.visual.global_.offwidth, spec.visual.global_.offheight = 960, 720
+    spec.worldbody.add_light(pos=(0.9, 0.5, 1.6), dir=(-0.4, -0.4, -1), type=mujoco.mjtLightType.mjLIGHT_DIRECTIONAL)
+    spec.worldbody.add_geom(
+        name="table", type=mujoco.mjtGeom.mjGEOM_PLANE, size=(1.2, 1.2, 0.1), rgba=(0.80, 0.78, 0.74, 1),
+        contype=TABLE[0], conaffinity=TABLE[1],
+    )  # fmt: skip
+    add_arm(spec, HAND, FINGER)
+    return spec
+
+
+def _check_overlaps(scene: Scene) -> None:
+    """Fixtures must not stand in one another, nor the arm at home in them. Objects are placed by resets."""
+    model = scene.spec.copy().compile()
+    data = mujoco.MjData(model)
+    data.qpos[:7] = HOME
+    for number, block in enumerate(scene.blocks):  # out of the way
+        at = model.joint(block.name).qposadr[0]
+        data.qpos[at : at + 3] = 3.0 + number, 3.0, 3.0
+    model.geom_contype |= model.geom_conaffinity  # what never collides still must not stand in something
+    model.geom_conaffinity[:] = model.geom_contype
+    mujoco.mj_forward(model, data)
+    names = {fixture.name: fixture for fixture in scene.document.fixtures}
+    for contact in data.contact[: data.ncon]:
+        if contact.dist > -_OVERLAP:
+            continue
+        owners = [_owner(model, model.geom_bodyid[geom], names) for geom in contact.geom]
+        if owners[0] != owners[1] and all(owners):
+            later = max(owners, key=list(names).index)
+            other = owners[0] if later == owners[1] else owners[1]
+            deep = -1000 * contact.dist
+            raise names[later].wrong(f"it stands {deep:.0f} mm inside {other}; move one of them", "pos")
+
+
+def _owner(model: mujoco.MjModel, body: int, names: Mapping[str, Entry]) -> str:
+    """The fixture a body belongs to, or nothing."""
+    while body > 0:
+        name = model.body(body).name
+        if name in names:
+            return name
+        body = model.body_parentid[body]
+    return ""
