@@ -236,8 +236,11 @@ def _arguments(name: str) -> str:
     entry = gymnasium.spec(native().get(name.lower(), name)).vector_entry_point if "/" not in name else None
     if not isinstance(entry, str):
         return "see its documentation"
-    taken = [key for key in inspect.signature(load_env_creator(entry)).parameters if key not in ("self", "num_envs")]
-    return f"valid: {', '.join(taken)}"
+    taken: dict[str, None] = {}
+    for kind in getattr(load_env_creator(entry), "__mro__", ()):  # a class hands on what it does not name itself
+        found = inspect.signature(kind.__init__).parameters.values() if "__init__" in vars(kind) else ()
+        taken |= dict.fromkeys(item.name for item in found if item.kind not in (item.VAR_KEYWORD, item.VAR_POSITIONAL))
+    return f"valid: {', '.join(key for key in taken if key not in ('self', 'num_envs'))}"
 
 
 def _learner(config: TrainConfig, env: VectorEnv) -> BaseAlgorithm:
