@@ -29,7 +29,19 @@ import yaml
 __all__ = ["Document", "Entry", "SceneError", "library", "read"]
 
 _LIBRARY = Path(__file__).parent / "library"
-_SECTIONS = ("name", "about", "objects", "fixtures", "cameras", "places", "area", "robot", "workspace", "tasks", "timestep")
+_SECTIONS = (
+    "name",
+    "about",
+    "objects",
+    "fixtures",
+    "cameras",
+    "places",
+    "area",
+    "robot",
+    "workspace",
+    "tasks",
+    "timestep",
+)
 
 
 class SceneError(ValueError):

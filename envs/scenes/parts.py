@@ -200,9 +200,9 @@ def _drawer(parts: Parts, entry: Entry) -> None:
         box(tray, (x, 0.002, floor + wall), (0.003, 0.088, wall), FURNITURE, front, mass=0.03)
     box(tray, (0, -0.083, floor + wall), (0.084, 0.003, wall), FURNITURE, front, mass=0.03)
     box(tray, (0, 0.094, 0.038), (0.092, 0.004, 0.030), FURNITURE, front, mass=0.05)
-    _handle(tray, (-0.04, 0.135, 0.047), (0.04, 0.135, 0.047), ((-0.036, 0.094, 0.047), (0.036, 0.094, 0.047)))
+    _handle(tray, (-0.04, 0.142, 0.047), (0.04, 0.142, 0.047), ((-0.036, 0.094, 0.047), (0.036, 0.094, 0.047)))
     axis = turn @ (0, 1)
-    handle = _world(entry, turn, 0, 0.135, 0.047)
+    handle = _world(entry, turn, 0, 0.142, 0.047)
     slide = Slide(entry.name, "drawer", (float(axis[0]), float(axis[1]), 0.0), handle, travel)
     parts.containers.append(
         Container(entry.name, "drawer", _world(entry, turn, 0, 0, floor), (0.085, 0.085, 0.05), yaw, len(parts.slides))
@@ -240,15 +240,22 @@ def _door(parts: Parts, entry: Entry) -> None:
         limited=mujoco.mjtLimited.mjLIMITED_TRUE, damping=[2, 0, 0], armature=0.1, frictionloss=0.2,
     )  # fmt: skip
     low = 0.012
-    box(panel, (0, 0, (low + height) / 2), (0.004, width / 2, (height - low) / 2), FURNITURE, _colour(entry, _FRONT), 0.25)
+    box(
+        panel,
+        (0, 0, (low + height) / 2),
+        (0.004, width / 2, (height - low) / 2),
+        FURNITURE,
+        _colour(entry, _FRONT),
+        0.25,
+    )
     grip = height - 0.035
-    _handle(panel, (-0.05, 0, grip), (-0.02, 0, grip), ((-0.004, 0, grip),))
+    _handle(panel, (-0.034, 0, grip), (-0.012, 0, grip), ((-0.004, 0, grip),))
     rail = (travel + width) / 2
     for z, thick in ((0.005, 0.005), (height + 0.003, 0.002)):  # to look at
         middle = sign * (rail - width / 2)
         box(body, (0.008, middle, z), (0.003, rail, thick), (0, 0), (*_METAL, 1))
     axis = turn @ (0, sign)
-    handle = _world(entry, turn, -0.035, 0, grip)
+    handle = _world(entry, turn, -0.022, 0, grip)
     parts.slides.append(Slide(entry.name, "door", (float(axis[0]), float(axis[1]), 0.0), handle, travel))
 
 

@@ -13,7 +13,19 @@ import numba as nb
 import numpy as np
 
 from envs.scenes.facts import (
-    B_BOTTOM, B_PEAK, B_START, B_TURN, B_UP, B_UP0, B_V, B_YAW, BLOCK_STRIDE, BLOCKS, GRIP, TOOL, WIDTH,
+    B_BOTTOM,
+    B_PEAK,
+    B_START,
+    B_TURN,
+    B_UP,
+    B_UP0,
+    B_V,
+    B_YAW,
+    BLOCK_STRIDE,
+    BLOCKS,
+    GRIP,
+    TOOL,
+    WIDTH,
 )  # fmt: skip
 from envs.scenes.words import ANYWHERE, MAX_TERMS, PREDICATES
 
@@ -35,7 +47,7 @@ OPEN_SHARE, CLOSED_SHARE = 0.75, 0.125  # of a slide's travel
 LIFT_CLEARANCE = 0.08  # m
 CARRY_CLEARANCE = 0.02  # `placed` asks that the block's lowest point was this far off the table
 PLACE_TOLERANCE = 0.03  # m
-SWEEP, SWEEP_CLEARANCE = 0.08, 0.012  # m along the table, and how far off it a swept block may have come
+SWEEP, SWEEP_CLEARANCE = 0.08, 0.015  # m along the table, and how far off it a swept block may have come
 TURN, TURN_RADIUS = math.pi / 3, 0.10  # rad, and m it may have moved meanwhile
 _STILL = 0.05  # m/s
 
@@ -118,7 +130,9 @@ def contained(x, b, container, started, layout):
     way = axis[max(s, 0)] if s >= 0 else centre[container]
     if started:
         low = x[p + B_START + 2] - half[b, 2]
-        return _within(x[p + B_START], x[p + B_START + 1], low, centre[container], size[container], yaw[container], way, value)
+        return _within(
+            x[p + B_START], x[p + B_START + 1], low, centre[container], size[container], yaw[container], way, value
+        )
     return _within(x[p], x[p + 1], x[p + B_BOTTOM], centre[container], size[container], yaw[container], way, value)
 
 

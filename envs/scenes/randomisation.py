@@ -44,15 +44,21 @@ class Randomisation:
             low, high = (float(v) for v in given)
             floor = -np.inf if name == "camera" else 0.0
             if not (np.isfinite([low, high]).all() and floor <= low <= high and (name not in _SCALES or low > 0)):
-                raise ValueError(f"randomise {name} = ({low:g}, {high:g}): a range from low to high, above zero, is needed")
+                raise ValueError(
+                    f"randomise {name} = ({low:g}, {high:g}): a range from low to high, above zero, is needed"
+                )
             if name == "delay" and high > MAX_DELAY:
-                raise ValueError(f"randomise delay = ({low:g}, {high:g}): an action can be {MAX_DELAY} steps late at most")
+                raise ValueError(
+                    f"randomise delay = ({low:g}, {high:g}): an action can be {MAX_DELAY} steps late at most"
+                )
         self.ranges = {name: (float(low), float(high)) for name, (low, high) in ranges.items()}
         n, model = simulation.n, simulation.model
         self._simulation = simulation
         self._count = len(scene.blocks)
         blocks = [model.body(block.name).id for block in scene.blocks]
-        geoms = [g for g in range(model.ngeom) if model.geom_bodyid[g] in blocks or model.geom(g).name.startswith("pad_")]
+        geoms = [
+            g for g in range(model.ngeom) if model.geom_bodyid[g] in blocks or model.geom(g).name.startswith("pad_")
+        ]
         joints = [model.joint(x.name).dofadr[0] for x in (*scene.slides, *scene.lamps)]
         self._fields: list[tuple[str, np.ndarray, Any, np.ndarray]] = []  # quantity, field of the batch, where, nominal
         wanted = {

@@ -147,7 +147,9 @@ def load(scene: str | Path | Document, blocks: int | None = None, sleep: bool = 
             words.parse(goal)
         except ValueError as error:
             if blocks is None:
-                raise SceneError(f"{document.source} line {document.lines[f'tasks.{task}']}: task {task}: {error}") from error
+                raise SceneError(
+                    f"{document.source} line {document.lines[f'tasks.{task}']}: task {task}: {error}"
+                ) from error
     return built
 
 
@@ -162,7 +164,9 @@ def _refuse_repeats(document: Document) -> None:
     for entry in (*document.objects, *document.fixtures):
         if entry.name in seen or not entry.name.isidentifier() or entry.name == "anywhere":
             raise entry.wrong(
-                "names must be single words, and differ" if entry.name not in seen else f"there is a {entry.name} already"
+                "names must be single words, and differ"
+                if entry.name not in seen
+                else f"there is a {entry.name} already"
             )
         seen[entry.name] = "objects"
 

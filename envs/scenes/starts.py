@@ -17,7 +17,17 @@ from envs.kinematics import solve
 from envs.playroom.draws import start_counter, uniform
 from envs.scenes.facts import L_GRIP, L_LAMPS, L_YAW
 from envs.scenes.predicates import (
-    CLOSED, INSIDE, LIT, OPEN, SWEPT, SWEPT_LEFT, SWEPT_RIGHT, TAKEN_OUT, TOPPLED, TURNED_LEFT, TURNED_RIGHT,
+    CLOSED,
+    INSIDE,
+    LIT,
+    OPEN,
+    SWEPT,
+    SWEPT_LEFT,
+    SWEPT_RIGHT,
+    TAKEN_OUT,
+    TOPPLED,
+    TURNED_LEFT,
+    TURNED_RIGHT,
 )  # fmt: skip
 
 __all__ = ["draw_starts", "start_columns", "write_starts"]
@@ -62,7 +72,8 @@ def _corridor(start, b, dy, half):
         x = abs(start[4 * other] - start[4 * b])
         y = (start[4 * other + 1] - start[4 * b + 1]) * dy
         room = max(half[other, 0], half[other, 1]) + max(half[b, 0], half[b, 1]) + 0.01
-        if x < room and -0.06 - room < y < 0.13 + room:
+        hand = 0.09 if half[other, 2] * 2 > _TALL else 0.0  # the hand is wider than the fingers, and above low blocks
+        if x < max(room, 0.6 * hand) and -0.06 - max(room, hand + 0.03) < y < 0.13 + max(room, hand):
             return False
     return True
 

@@ -29,7 +29,7 @@ from envs.scenes.scene import Scene, load
 from envs.scenes.starts import draw_starts, start_columns, write_starts
 from envs.simulation import Simulation
 
-__all__ = ["CONTROL_HZ", "ACTIONS", "WorldVectorEnv"]
+__all__ = ["ACTIONS", "CONTROL_HZ", "WorldVectorEnv"]
 
 CONTROL_HZ = 20
 ACTIONS = {"tool": 5, "joint": 8}
@@ -242,7 +242,9 @@ class WorldVectorEnv(Remade, VectorEnv):
             raise ValueError(f"actions are of type {actions.dtype}; numbers in [-1, 1] are needed")
         wanted = (self.num_envs, ACTIONS[self.control])
         if actions.shape != wanted:
-            raise ValueError(f"actions have shape {actions.shape}; '{self.control}' control of {wanted[0]} takes {wanted}")
+            raise ValueError(
+                f"actions have shape {actions.shape}; '{self.control}' control of {wanted[0]} takes {wanted}"
+            )
         return actions.astype(np.float64)
 
     def _restart(self, slots: np.ndarray, options: Mapping[str, Any]) -> None:
