@@ -20,16 +20,20 @@ import stable_baselines3
 import torch
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.policies import BasePolicy
+from stable_baselines3.common.running_mean_std import RunningMeanStd
 
 from policies.base import Policy, State, as_batch
-from policies.checkpoint import Arrays, load_module, module_arrays
+from policies.checkpoint import Arrays, CheckpointError, load_module, module_arrays, with_prefix, without_prefix
 from policies.sb3_vec_env import SB3VecEnv
 
-__all__ = ["ALGORITHMS", "SB3Policy", "SB3VecEnv"]
+__all__ = ["ALGORITHMS", "SB3Policy", "SB3VecEnv", "running_moments"]
 
 ALGORITHMS = {"ppo": "PPO", "a2c": "A2C", "sac": "SAC", "td3": "TD3"}
 OPTIMISER = ("optimizer_class", "optimizer_kwargs")  # arguments that decide how it was learnt, not how it acts
 
+
+FLAT, MOMENTS = "observation", "moments"  # the name of a flat observation's moments, and of all of them
+CLIP, EPSILON = 10.0, 1e-8  # as ``VecNormalize`` has them by default
 
 Sizes = int | Sequence[tuple[str, int]]
 """The width of a flat observation, or the name and width of each part of a dict observation, in order."""
@@ -43,6 +47,7 @@ class SB3Policy(Policy):
         observation_size: width of a flat observation, or (name, width) of each part of a dict observation.
         action_size: width of an action.
         policy_arguments: the learner's ``policy_kwargs``, plain values.
+        normalised: whether it learnt from observations normalised by ``VecNormalize``, whose moments it then holds.
 
     Raises ValueError for an unknown algorithm.
     """
@@ -55,6 +60,7 @@ class SB3Policy(Policy):
         observation_size: Sizes,
         action_size: int,
         policy_arguments: Mapping[str, Any] | None = None,
+        normalised: bool = False,
     ) -> None:
         if algorithm not in ALGORITHMS:
             raise ValueError(f"Unknown algorithm {algorithm!r}; valid: {', '.join(ALGORITHMS)}.")
@@ -72,6 +78,11 @@ class SB3Policy(Policy):
             **self.policy_arguments,
         )
         self.policy.set_training_mode(False)
+        sizes = self.parts or {FLAT: self.observation_size}
+        self.moments: Arrays = {}  # "part/mean" and "part/var" float64[width]
+        if normalised:
+            for key, size in sizes.items():
+                self.moments |= {f"{key}/mean": np.zeros(size), f"{key}/var": np.ones(size)}
         self.seed(0)
 
     @classmethod
@@ -86,8 +97,11 @@ class SB3Policy(Policy):
         actions = model.action_space
         if not (isinstance(actions, gymnasium.spaces.Box) and (actions.low == -1).all() and (actions.high == 1).all()):
             raise ValueError(f"Actions must be a flat box within [-1, 1]; found {actions}.")
-        policy = cls(name, _sizes(model.observation_space), _width(actions), arguments)
+        moments = running_moments(model)
+        policy = cls(name, _sizes(model.observation_space), _width(actions), arguments, normalised=bool(moments))
         load_module(policy.policy, module_arrays(model.policy))
+        for key, found in moments.items():
+            policy.moments |= {f"{key}/mean": found.mean.copy(), f"{key}/var": found.var.copy()}
         return policy
 
     def predict(
@@ -105,6 +119,10 @@ class SB3Policy(Policy):
             if self.parts:
                 cuts = np.cumsum(list(self.parts.values()))[:-1]
                 batch = dict(zip(self.parts, np.split(batch, cuts, axis=1), strict=True))
+        if self.moments:
+            parts = batch.items() if isinstance(batch, dict) else [(FLAT, batch)]
+            scaled = {key: self._normalised(key, part) for key, part in parts}
+            batch = scaled if self.parts else scaled[FLAT]
         with torch.random.fork_rng(devices=[]):  # the library samples from torch's global stream
             torch.manual_seed(int(self._rng.integers(2**63)))
             action, _ = self.policy.predict(batch, deterministic=deterministic)
@@ -116,6 +134,11 @@ class SB3Policy(Policy):
             raise ValueError(f"Observations are a dict of {', '.join(observation)}; expected {expected}.")
         return {key: as_batch(observation[key], size) for key, size in self.parts.items()}
 
+    def _normalised(self, key: str, part: np.ndarray) -> np.ndarray:
+        """One part as ``VecNormalize`` gave it to the learner: float32[n, width]."""
+        deviation = np.sqrt(self.moments[f"{key}/var"] + EPSILON)
+        return np.clip((part - self.moments[f"{key}/mean"]) / deviation, -CLIP, CLIP).astype(np.float32)
+
     def seed(self, seed: int) -> None:
         self._rng = np.random.default_rng(seed)
 
@@ -125,6 +148,7 @@ class SB3Policy(Policy):
             "observation_size": [list(part) for part in self.parts.items()] or self.observation_size,
             "action_size": self.action_size,
             "policy_arguments": self.policy_arguments,
+            "normalised": bool(self.moments),
         }
 
     @classmethod
@@ -132,10 +156,23 @@ class SB3Policy(Policy):
         return cls(**config)
 
     def arrays(self) -> Arrays:
-        return module_arrays(self.policy)
+        return module_arrays(self.policy) | with_prefix(MOMENTS, self.moments)
 
     def load_arrays(self, arrays: Arrays) -> None:
-        load_module(self.policy, arrays)
+        moments = without_prefix(MOMENTS, arrays)
+        if {k: v.shape for k, v in moments.items()} != {k: v.shape for k, v in self.moments.items()}:
+            raise CheckpointError("The stored moments of the observations do not fit this policy.")
+        load_module(self.policy, {key: array for key, array in arrays.items() if not key.startswith(f"{MOMENTS}/")})
+        self.moments = moments
+
+
+def running_moments(model: BaseAlgorithm) -> dict[str, RunningMeanStd]:
+    """The moments of each part of a learner's observations; empty where it learns from them as they are."""
+    normaliser = model.get_vec_normalize_env()
+    if normaliser is None:
+        return {}
+    found = normaliser.obs_rms
+    return dict(found) if isinstance(found, dict) else {FLAT: found}
 
 
 def _box(size: int) -> gymnasium.spaces.Box:

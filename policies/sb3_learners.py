@@ -25,10 +25,11 @@ from gymnasium import spaces
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.buffers import ReplayBuffer
 from stable_baselines3.common.noise import NormalActionNoise
+from stable_baselines3.common.vec_env import VecNormalize
 from stable_baselines3.her import HerReplayBuffer
 
 from policies.checkpoint import Arrays, CheckpointError
-from policies.sb3 import ALGORITHMS
+from policies.sb3 import ALGORITHMS, CLIP, EPSILON, MOMENTS, running_moments
 from policies.sb3_vec_env import SB3VecEnv
 
 __all__ = ["GOAL_KEYS", "begin_stretch", "is_goal_env", "learner_arrays", "load_learner", "make_learner"]
@@ -36,6 +37,7 @@ __all__ = ["GOAL_KEYS", "begin_stretch", "is_goal_env", "learner_arrays", "load_
 GOAL_KEYS = ("achieved_goal", "desired_goal", "observation")
 COUNTS = ("num_timesteps", "_n_updates", "_episode_num")  # what learning counts: delayed updates depend on it
 BUFFER = "replay_buffer"
+RUNNING = ("mean", "var", "count")  # what a running moment consists of
 VARIABLES = ("log_ent_coef",)  # a learner's single tensors, where it has them
 
 
@@ -55,6 +57,7 @@ def make_learner(
     net_arch: Iterable[int] = (256, 256),
     action_noise: float = 0.0,
     hindsight: Mapping[str, Any] | None = None,
+    normalise: bool = False,
 ) -> BaseAlgorithm:
     """An untrained learner of stable-baselines3, as it is.
 
@@ -65,6 +68,7 @@ def make_learner(
         net_arch: widths of the hidden layers, of actor and critics alike.
         action_noise: standard deviation of the Gaussian noise on actions, for deterministic actors.
         hindsight: arguments of ``HerReplayBuffer`` (Andrychowicz et al. 2017); None: no hindsight.
+        normalise: learn from observations of mean 0 and standard deviation 1, by ``VecNormalize``'s running moments.
 
     Raises ValueError for an unknown algorithm, and for hindsight on an environment without goals.
     """
@@ -83,7 +87,7 @@ def make_learner(
         extra |= {"replay_buffer_class": HerReplayBuffer, "replay_buffer_kwargs": dict(hindsight)}
     return getattr(stable_baselines3, ALGORITHMS[algorithm])(
         "MultiInputPolicy" if isinstance(env.observation_space, spaces.Dict) else "MlpPolicy",
-        env,
+        VecNormalize(env, norm_reward=False, clip_obs=CLIP, epsilon=EPSILON) if normalise else env,
         seed=seed,
         device=device,
         policy_kwargs={"net_arch": list(net_arch)},
@@ -117,6 +121,8 @@ def learner_arrays(model: BaseAlgorithm) -> tuple[Arrays, dict[str, int]]:
     for name in VARIABLES:
         if isinstance(value := getattr(model, name, None), torch.Tensor):
             arrays[name] = _array(value)
+    for key, found in running_moments(model).items():
+        arrays |= {f"{MOMENTS}/{key}/{name}": np.array(getattr(found, name), np.float64) for name in RUNNING}
     counts = {name: int(getattr(model, name)) for name in COUNTS}
     buffer = getattr(model, BUFFER, None)
     if buffer is not None:
@@ -138,6 +144,10 @@ def load_learner(model: BaseAlgorithm, arrays: Mapping[str, np.ndarray], counts:
             if isinstance(value := getattr(model, name, None), torch.Tensor):
                 with torch.no_grad():
                     value.copy_(torch.from_numpy(np.array(arrays[name])))
+        for key, found in running_moments(model).items():
+            for name in RUNNING:
+                kept = np.array(arrays[f"{MOMENTS}/{key}/{name}"])
+                setattr(found, name, kept if kept.ndim else float(kept))
         for name in COUNTS:
             setattr(model, name, int(counts[name]))
         buffer = getattr(model, BUFFER, None)

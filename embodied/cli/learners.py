@@ -25,6 +25,7 @@ __all__ = [
 RATE = "step size of the optimiser"
 GAMMA = "discount; 1 / (1 - gamma) is the horizon in control steps"
 NET_ARCH = "widths of the hidden layers, of actor and critics alike"
+NORMALISE = "learn from observations of mean 0 and deviation 1, by running moments that the policy keeps"
 LAMBDA = "λ of the generalised advantage estimate"
 BUFFER = "transitions kept; never more than the training has steps"
 STARTS = "environment steps of random actions before the first update; at least one episode of each slot"
@@ -36,7 +37,8 @@ class LearnerConfig(Checked):
 
     name: ClassVar[str] = ""
     algorithm: ClassVar[str] = ""
-    apart: ClassVar[tuple[str, ...]] = ("net_arch",)  # fields that are no argument of the algorithm's constructor
+    hindsight: ClassVar[tuple[str, ...]] = ()  # fields that are arguments of hindsight replay
+    apart: ClassVar[tuple[str, ...]] = ("net_arch", "normalise")  # fields that are no argument of the constructor
     prefix = "policy."
 
     def settings(self) -> dict[str, Any]:
@@ -65,6 +67,7 @@ class PPOConfig(LearnerConfig):
     vf_coef: float = option(0.5, "weight of the value loss", low=0.0)
     max_grad_norm: float = option(0.5, "gradients longer than this are shortened to it", low=0.0)
     net_arch: list[int] = option(_layers, NET_ARCH)
+    normalise: bool = option(True, NORMALISE)
 
 
 @dataclass
@@ -81,6 +84,7 @@ class A2CConfig(LearnerConfig):
     vf_coef: float = option(0.5, "weight of the value loss", low=0.0)
     max_grad_norm: float = option(0.5, "gradients longer than this are shortened to it", low=0.0)
     net_arch: list[int] = option(_layers, NET_ARCH)
+    normalise: bool = option(True, NORMALISE)
 
 
 @dataclass
@@ -98,6 +102,7 @@ class SACConfig(LearnerConfig):
     train_freq: int = option(1, "steps of each slot between updates", low=1)
     gradient_steps: int = option(8, "gradient steps an update; -1: as many as environment steps were taken", low=-1)
     net_arch: list[int] = option(_layers, NET_ARCH)
+    normalise: bool = option(True, NORMALISE)
 
 
 @dataclass
@@ -105,7 +110,8 @@ class SACHerConfig(SACConfig):
     """Soft actor-critic with hindsight experience replay (Andrychowicz et al. 2017); needs a goal environment."""
 
     name = "sb3/sac_her"
-    apart = ("net_arch", "n_sampled_goal", "goal_selection_strategy")
+    apart = ("net_arch", "normalise", "n_sampled_goal", "goal_selection_strategy")
+    hindsight = ("n_sampled_goal", "goal_selection_strategy")
     n_sampled_goal: int = option(4, "replayed transitions with a goal reached later, to each with its own goal", low=1)
     goal_selection_strategy: str = option(
         "future", "which reached goal is taken", choices=("future", "final", "episode")
@@ -118,7 +124,7 @@ class TD3Config(LearnerConfig):
 
     name = "sb3/td3"
     algorithm = "td3"
-    apart = ("net_arch", "action_noise")
+    apart = ("net_arch", "normalise", "action_noise")
     learning_rate: float = option(1e-3, RATE, low=0.0)
     buffer_size: int = option(1_000_000, BUFFER, low=1)
     learning_starts: int = option(1_000, STARTS, low=0)
@@ -130,6 +136,7 @@ class TD3Config(LearnerConfig):
     policy_delay: int = option(2, "updates of the critics to one of the actor", low=1)
     action_noise: float = option(0.1, "standard deviation of the noise on actions", low=0.0)
     net_arch: list[int] = option(_layers, NET_ARCH)
+    normalise: bool = option(True, NORMALISE)
 
 
 LEARNERS: dict[str, type[LearnerConfig]] = {

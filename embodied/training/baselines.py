@@ -29,7 +29,7 @@ from rich.text import Text
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.callbacks import BaseCallback
 
-from embodied.cli.learners import SACHerConfig, TrainConfig
+from embodied.cli.learners import TrainConfig
 from embodied.data.durable import replace_file
 from embodied.errors import ConfigError
 from embodied.progress import Progress
@@ -248,17 +248,18 @@ def _learner(config: TrainConfig, env: VectorEnv) -> BaseAlgorithm:
     policy, settings, extra = config.policy, config.policy.settings(), {}
     try:
         adapter = SB3VecEnv(env)
-        if isinstance(policy, SACHerConfig):
+        if policy.hindsight:
             if not is_goal_env(adapter):
                 raise ValueError("hindsight needs a goal environment: dict observations with goals and compute_reward")
-            extra["hindsight"] = {key: getattr(policy, key) for key in policy.apart if key != "net_arch"}
+            extra["hindsight"] = {key: getattr(policy, key) for key in policy.hindsight}
             horizon = adapter.get_attr("max_steps")[0] if adapter.has_attr("max_steps") else 0
             settings["learning_starts"] = max(settings["learning_starts"], config.num_envs * (horizon + 1))
         if "buffer_size" in settings:  # a margin, so that it is not full before the configured size is reached
             settings["buffer_size"] = min(settings["buffer_size"], config.steps + 2 * config.num_envs)
         model = make_learner(
             policy.algorithm, adapter, settings, seed=config.seed, device=config.device,
-            net_arch=getattr(policy, "net_arch", ()), action_noise=getattr(policy, "action_noise", 0.0), **extra,
+            net_arch=getattr(policy, "net_arch", ()), action_noise=getattr(policy, "action_noise", 0.0),
+            normalise=getattr(policy, "normalise", False), **extra,
         )  # fmt: skip
         SB3Policy.from_algorithm(model)  # what cannot be kept in the end is refused now
         return model

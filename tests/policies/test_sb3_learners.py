@@ -74,9 +74,9 @@ def test_ppo_learns_from_dict_observations(point_goal):
 @pytest.mark.parametrize(
     ("algorithm", "settings", "extra"),
     [
-        ("ppo", PPO, {}),
+        ("ppo", PPO, {"normalise": True}),
         ("a2c", {}, {}),
-        ("sac", FEW, {"hindsight": HER}),
+        ("sac", FEW, {"hindsight": HER, "normalise": True}),
         ("sac", FEW, {}),
         ("td3", FEW | {"policy_delay": 3}, {"action_noise": 0.2}),
     ],
@@ -104,6 +104,25 @@ def test_interrupted_learning_equals_uninterrupted_learning(point_goal, algorith
         np.testing.assert_array_equal(found[0][name], array, err_msg=name)
     untrained = module_arrays(fresh().policy)
     assert not all(np.array_equal(array, untrained[name]) for name, array in module_arrays(whole.policy).items())
+
+
+@pytest.mark.parametrize("kind", ["flat", "dict"])
+def test_normalised_observations_are_kept_with_the_policy(kind, point_goal, point_reach, tmp_path):
+    make = point_goal if kind == "dict" else point_reach
+    model = make_learner("ppo", SB3VecEnv(make(4)), PPO, normalise=True, **SMALL)
+    model.learn(512)
+    normaliser = model.get_vec_normalize_env()
+    assert normaliser is not None
+    SB3Policy.from_algorithm(model).save_pretrained(tmp_path)
+    policy = load_policy(tmp_path)
+    observation, _ = make(6).reset(seed=1)
+    theirs, _ = model.predict(normaliser.normalize_obs(observation), deterministic=True)
+    plain, _ = model.predict(observation, deterministic=True)
+    ours, _ = policy.predict(observation, deterministic=True)
+    np.testing.assert_allclose(ours, theirs, atol=1e-5)
+    assert np.abs(ours - plain).max() > 1e-3
+    with pytest.raises(CheckpointError, match="moments"):
+        policy.load_arrays(module_arrays(model.policy))
 
 
 def test_a_state_of_another_learner_is_refused(point_goal):
