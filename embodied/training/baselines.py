@@ -10,7 +10,6 @@ kept are the learner's running means (``rollout/…`` among the scalars), which 
 
 from __future__ import annotations
 
-import inspect
 import json
 import platform
 import time
@@ -20,9 +19,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import gymnasium
 import torch
-from gymnasium.envs.registration import load_env_creator
 from gymnasium.vector import VectorEnv
 from rich.console import Console
 from rich.text import Text
@@ -35,12 +32,11 @@ from embodied.errors import ConfigError
 from embodied.progress import Progress
 from embodied.training.curve import Point, Scalars, as_table, write_curve
 from embodied.training.episodes import run_episodes, seed_of
+from embodied.training.learners import TrainingError, make_learner_of, make_world
 from embodied.training.rollouts import versions
-from envs.registry import UnknownEnvError, make_vector, native
 from policies.checkpoint import content_hash, read_arrays, read_header, write_checkpoint
 from policies.sb3 import SB3Policy
-from policies.sb3_learners import begin_stretch, is_goal_env, learner_arrays, load_learner, make_learner
-from policies.sb3_vec_env import SB3VecEnv
+from policies.sb3_learners import begin_stretch, learner_arrays, load_learner
 
 __all__ = ["TrainResult", "TrainingError", "folder_of", "train"]
 
@@ -49,10 +45,6 @@ KIND = "sb3-learner"
 WIDTH = 50  # episodes measured side by side
 TRAINING, MEASURING, FINAL = range(3)  # what a seed is for
 FREE = ("steps", "final_episodes", "threads", "device", "out")  # what may differ when a training goes on
-
-
-class TrainingError(ValueError):
-    """A learner cannot learn on this world as configured; the sentence says why."""
 
 
 @dataclass(frozen=True)
@@ -97,10 +89,10 @@ def train(config: TrainConfig, console: Console | None = None) -> TrainResult:
     if config.threads:
         torch.set_num_threads(config.threads)
     out.mkdir(parents=True, exist_ok=True)
-    env = _make(config, config.num_envs)
-    exam = _make(config, min(WIDTH, max(config.eval_episodes, config.final_episodes)))
+    env = make_world(config, config.num_envs)
+    exam = make_world(config, min(WIDTH, max(config.eval_episodes, config.final_episodes)))
     try:
-        model = _learner(config, env)
+        model = make_learner_of(config, env)
         if kept:
             load_learner(model, read_arrays(out / LEARNER), kept["counts"])
         session = _Session(config, out, console, model, exam, curve, kept["seconds"] if kept else 0.0)
@@ -214,57 +206,6 @@ def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     for key, value in values.items():
         found |= _flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {prefix + key: value}
     return found
-
-
-def _make(config: TrainConfig, slots: int) -> VectorEnv:
-    """The world. What its constructor refuses is the user's to mend."""
-    arguments = dict(config.world)
-    if config.threads and config.env.lower() in native():
-        arguments.setdefault("threads", config.threads)
-    try:
-        return make_vector(config.env, slots, **arguments)
-    except UnknownEnvError:
-        raise
-    except (TypeError, ValueError) as error:
-        unknown = [key for key in config.world if f"unexpected keyword argument '{key}'" in str(error)]
-        reason = f"it takes no '{unknown[0]}'; {_arguments(config.env)}" if unknown else str(error)
-        raise TrainingError(f"cannot make {config.env} with {config.world or 'no arguments'}: {reason}") from error
-
-
-def _arguments(name: str) -> str:
-    """What a world's constructor takes, in words."""
-    entry = gymnasium.spec(native().get(name.lower(), name)).vector_entry_point if "/" not in name else None
-    if not isinstance(entry, str):
-        return "see its documentation"
-    taken: dict[str, None] = {}
-    for kind in getattr(load_env_creator(entry), "__mro__", ()):  # a class hands on what it does not name itself
-        found = inspect.signature(kind.__init__).parameters.values() if "__init__" in vars(kind) else ()
-        taken |= dict.fromkeys(item.name for item in found if item.kind not in (item.VAR_KEYWORD, item.VAR_POSITIONAL))
-    return f"valid: {', '.join(key for key in taken if key not in ('self', 'num_envs'))}"
-
-
-def _learner(config: TrainConfig, env: VectorEnv) -> BaseAlgorithm:
-    """The untrained learner; its buffer is never larger than the steps to come."""
-    policy, settings, extra = config.policy, config.policy.settings(), {}
-    try:
-        adapter = SB3VecEnv(env)
-        if policy.hindsight:
-            if not is_goal_env(adapter):
-                raise ValueError("hindsight needs a goal environment: dict observations with goals and compute_reward")
-            extra["hindsight"] = {key: getattr(policy, key) for key in policy.hindsight}
-            horizon = adapter.get_attr("max_steps")[0] if adapter.has_attr("max_steps") else 0
-            settings["learning_starts"] = max(settings["learning_starts"], config.num_envs * (horizon + 1))
-        if "buffer_size" in settings:  # a margin, so that it is not full before the configured size is reached
-            settings["buffer_size"] = min(settings["buffer_size"], config.steps + 2 * config.num_envs)
-        model = make_learner(
-            policy.algorithm, adapter, settings, seed=config.seed, device=config.device,
-            net_arch=getattr(policy, "net_arch", ()), action_noise=getattr(policy, "action_noise", 0.0),
-            normalise=getattr(policy, "normalise", False), **extra,
-        )  # fmt: skip
-        SB3Policy.from_algorithm(model)  # what cannot be kept in the end is refused now
-        return model
-    except ValueError as error:
-        raise TrainingError(f"{policy.name} cannot learn on {config.env}: {error}") from error
 
 
 def _summary(config: TrainConfig, curve: list[Point], policy: str) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from embodied.cli.learners import LEARNERS, PPOConfig, SACConfig, SACHerConfig, 
 from embodied.errors import ConfigError
 from embodied.evaluation import baseline_claims
 from embodied.evaluation.claims import ClaimError, Context
-from embodied.training import baselines
+from embodied.training import baselines, learners
 from embodied.training.baselines import TrainingError, folder_of, train
 from embodied.training.episodes import NoSuccessError, run_episodes, seed_of
 from policies import load_policy
@@ -33,7 +33,7 @@ def tiny_world(monkeypatch: pytest.MonkeyPatch, point_goal: Any):
     def make(name: str, slots: int, reward: str = "sparse") -> Any:
         return point_goal(slots, shaped=reward == "dense")
 
-    monkeypatch.setattr(baselines, "make_vector", make)
+    monkeypatch.setattr(learners, "make_vector", make)
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
@@ -129,7 +129,7 @@ def test_every_learner_trains_from_its_configuration(name, tmp_path):
 
 
 def test_learner_and_world_that_do_not_fit_are_one_sentence(tmp_path, monkeypatch, point_reach, point_goal):
-    monkeypatch.setattr(baselines, "make_vector", lambda name, slots: point_reach(slots))
+    monkeypatch.setattr(learners, "make_vector", lambda name, slots: point_reach(slots))
     with pytest.raises(TrainingError, match="sb3/sac_her cannot learn on reach: hindsight needs a goal environment"):
         train(small(tmp_path), quiet())
     with pytest.raises(NoSuccessError, match="success"):
@@ -143,7 +143,7 @@ def test_learner_and_world_that_do_not_fit_are_one_sentence(tmp_path, monkeypatc
         del env.max_steps  # so that nobody knows how long an episode is
         return env
 
-    monkeypatch.setattr(baselines, "make_vector", long)
+    monkeypatch.setattr(learners, "make_vector", long)
     with pytest.raises(TrainingError, match=r"policy.learning_starts=200 steps: raise it above num_envs=8"):
         train(small(tmp_path), quiet())
 
@@ -151,7 +151,7 @@ def test_learner_and_world_that_do_not_fit_are_one_sentence(tmp_path, monkeypatc
 def test_a_worlds_unknown_argument_is_answered_with_those_it_takes(monkeypatch, tmp_path):
     from envs.registry import make_vector
 
-    monkeypatch.setattr(baselines, "make_vector", make_vector)
+    monkeypatch.setattr(learners, "make_vector", make_vector)
     with pytest.raises(TrainingError, match=r"it takes no 'gaols'; valid: goals, control, observation"):
         train(small(tmp_path, env="tabletop", world={"gaols": 1}), quiet())
     with pytest.raises(TrainingError, match="valid: tool, joint"):
