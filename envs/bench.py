@@ -1,6 +1,6 @@
-"""Speed of the table-top against the limit that physics alone sets on this machine.
+"""Speed of a world against the limit that physics alone sets on this machine.
 
-*Environment*: control steps a second of `TabletopVectorEnv` with random actions, and with all that a learner gets:
+*Environment*: control steps a second of a native world with random actions, and with all that a learner gets:
 observations, rewards, judging, same-step resets.
 
 *Limit*: how many it would be if nothing but ``mj_step`` were run, on every thread. The environment is run with random
@@ -24,12 +24,12 @@ from typing import Any
 
 import mujoco
 import numpy as np
-from gymnasium.vector import AutoresetMode
+from gymnasium.vector import AutoresetMode, VectorEnv
 from mujoco import rollout
 
-from envs.vector import SUBSTEPS, TabletopVectorEnv
+from envs.registry import make_vector
 
-__all__ = ["BenchError", "Replay", "environment_rate", "simulation"]
+__all__ = ["BenchError", "Replay", "environment_rate", "race", "simulation", "stepper"]
 
 WARMUP = 32  # control steps before anything is timed: compiling, first contacts
 LENGTH = 120  # control steps of a replayed trajectory, as long as an episode
@@ -47,29 +47,32 @@ class BenchError(ValueError):
     """A measurement was asked for that says nothing; the sentence says what is needed."""
 
 
-def simulation(seconds: float = 5.0, repeats: int = 5, num_envs: int = 128, threads: int = 0) -> dict[str, Any]:
-    """Measures the simulation; ``seconds`` a window, four windows a repeat.
+def simulation(
+    seconds: float = 5.0, repeats: int = 5, num_envs: int = 128, threads: int = 0, world: str = "tabletop"
+) -> dict[str, Any]:
+    """Measures a native world's simulation; ``seconds`` a window, four windows a repeat.
 
     Returns, ready for JSON: ``ratio`` (environment over limit, sleep off), ``ratio_all_threads`` (over the replay on
     all threads), ``sleep_factor`` (environment with sleep over without), each with its ``…_interval``;
-    ``steps_per_second`` and ``raw_steps_per_second`` (medians, control steps); ``repeats``, ``num_envs``, ``threads``,
-    ``seconds``, ``method``, ``versions``. Raises BenchError for windows or repeats that are not positive.
+    ``steps_per_second`` and ``raw_steps_per_second`` (medians, control steps); and under what conditions: ``repeats``,
+    ``num_envs``, ``threads``, ``seconds``, ``world``, ``control_hz``, ``timestep``, ``method``, ``versions``. Raises
+    BenchError for windows or repeats that are not positive.
     """
     if seconds <= 0 or repeats < 1 or num_envs < 1:
         raise BenchError(
             f"{repeats} repeats of {seconds} s with {num_envs} simulations measure nothing; all must be above zero"
         )
-    plain = _environment(num_envs, threads, sleep=False)
-    asleep = _environment(num_envs, threads, sleep=True)
-    replay = Replay(num_envs, threads)
+    plain = _environment(num_envs, threads, False, world)
+    asleep = _environment(num_envs, threads, True, world)
+    replay = Replay(num_envs, threads, world=world)
     cores = plain.simulation.threads
     workloads = {
-        "environment": _stepper(plain),
+        "environment": stepper(plain),
         "limit": replay.advance,
         "all threads": replay.advance_all,
-        "sleep": _stepper(asleep),
+        "sleep": stepper(asleep),
     }
-    windows = [_race(workloads, seconds) for _ in range(repeats)]
+    windows = [race(workloads, seconds) for _ in range(repeats)]
     plain.close()
     asleep.close()
     rates = {name: np.array([window[name] for window in windows]) for name in workloads}
@@ -89,17 +92,20 @@ def simulation(seconds: float = 5.0, repeats: int = 5, num_envs: int = 128, thre
         "num_envs": num_envs,
         "threads": cores,
         "seconds": seconds,
+        "world": world,
+        "control_hz": plain.metadata["render_fps"],
+        "timestep": plain.simulation.model.opt.timestep,
         "method": METHOD,
         "versions": {name: version(name) for name in ("mujoco", "numba", "numpy", "gymnasium")},
     }
 
 
-def environment_rate(env: TabletopVectorEnv, seconds: float) -> float:
+def environment_rate(env: Any, seconds: float) -> float:
     """Environment steps a second of ``env`` (all its slots) with random actions, over about ``seconds``."""
-    return _race({"environment": _stepper(env)}, seconds)["environment"]
+    return race({"environment": stepper(env)}, seconds)["environment"]
 
 
-def _stepper(env: TabletopVectorEnv, seed: int = 0) -> Callable[[], int]:
+def stepper(env: VectorEnv, seed: int = 0) -> Callable[[], int]:
     """Advances an environment by one batch of random actions; gives the control steps taken."""
     shape = (ACTIONS, *env.action_space.shape)  # type: ignore[misc]
     actions = np.random.default_rng(seed).uniform(-1, 1, shape).astype(np.float32)
@@ -112,7 +118,7 @@ def _stepper(env: TabletopVectorEnv, seed: int = 0) -> Callable[[], int]:
     return advance
 
 
-def _race(workloads: Mapping[str, Callable[[], int]], seconds: float) -> dict[str, float]:
+def race(workloads: Mapping[str, Callable[[], int]], seconds: float) -> dict[str, float]:
     """Steps a second of each workload, run in turns for ``seconds`` each."""
     count, spent = dict.fromkeys(workloads, 0), dict.fromkeys(workloads, 0.0)
     while min(spent.values()) < seconds:
@@ -127,9 +133,9 @@ def _race(workloads: Mapping[str, Callable[[], int]], seconds: float) -> dict[st
 class Replay:
     """The physics of random actions, noted once and replayed in C on one thread."""
 
-    def __init__(self, num_envs: int, threads: int = 0, length: int = 0):
-        env = TabletopVectorEnv(
-            num_envs, max_steps=1 << 30, terminate_on_success=False, autoreset_mode=AutoresetMode.DISABLED,
+    def __init__(self, num_envs: int, threads: int = 0, length: int = 0, world: str = "tabletop"):
+        env: Any = make_vector(
+            world, num_envs, max_steps=1 << 30, terminate_on_success=False, autoreset_mode=AutoresetMode.DISABLED,
             threads=threads, sleep=False,
         )  # fmt: skip
         env.reset(seed=0)
@@ -144,12 +150,13 @@ class Replay:
             env.step(draws.uniform(-1, 1, env.action_space.shape).astype(np.float32))  # type: ignore[arg-type]
             control[:, step] = s.ctrl
         self.final = s.qpos.copy()
-        self.control = np.repeat(control, SUBSTEPS, axis=1)
+        self.substeps = substeps_of(env)
+        self.control = np.repeat(control, self.substeps, axis=1)
         env.close()
         self._next = 0
         self._alone, self._pool = rollout.Rollout(nthread=0), rollout.Rollout(nthread=s.threads)
         self._datas = [mujoco.MjData(self.model) for _ in range(s.threads)]
-        shape = (self.length * SUBSTEPS, self.states.shape[1])
+        shape = (self.length * self.substeps, self.states.shape[1])
         self._buffers = [np.zeros((min(GROUP * k, num_envs), *shape)) for k in (1, s.threads)]
         self.states_after = self._buffers[0]
 
@@ -179,9 +186,14 @@ class Replay:
         return len(self.run(all_threads=True)) * self.length
 
 
-def _environment(num_envs: int, threads: int, sleep: bool) -> TabletopVectorEnv:
+def substeps_of(env: Any) -> int:
+    """Physics steps a control step."""
+    return round(1 / (env.metadata["render_fps"] * env.simulation.model.opt.timestep))
+
+
+def _environment(num_envs: int, threads: int, sleep: bool, world: str) -> Any:
     """An environment in full swing: compiled, its slots at different ages, so that resets come at all times."""
-    env = TabletopVectorEnv(num_envs, threads=threads, sleep=sleep)
+    env: Any = make_vector(world, num_envs, threads=threads, sleep=sleep)
     env.reset(seed=0)
     env.elapsed[:] = np.random.default_rng(0).integers(0, env.max_steps, num_envs)
     draws = np.random.default_rng(2)

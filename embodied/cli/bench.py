@@ -21,7 +21,7 @@ def run(arguments: Arguments) -> int:
     config = compose(BenchConfig, arguments.overrides)
     from envs.bench import simulation
 
-    found = simulation(num_envs=config.num_envs, threads=config.threads, seconds=config.seconds, repeats=config.repeats)
+    found = simulation(config.seconds, config.repeats, config.num_envs, config.threads, config.env)
     if "json" in arguments.flags:
         print(json.dumps(found))
         return 0
@@ -56,6 +56,6 @@ resting objects sleep gains. Medians of several windows; let the machine do noth
     flags={"json": "one JSON object instead of a table"},
     examples=(
         ("embodied bench sim", "about a minute"),
-        ("embodied bench sim num_envs=256 threads=1", "another shape"),
+        ("embodied bench sim env=playroom num_envs=256", "another world, another shape"),
     ),
 )

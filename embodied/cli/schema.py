@@ -166,6 +166,7 @@ class DoctorConfig(Checked):
 class BenchConfig(Checked):
     """``embodied bench``: speed against what the machine can do at all."""
 
+    env: str = option("tabletop", "a native world, by its name")
     seconds: float = option(5.0, "length of each timed window", low=0.1, high=600.0)
     repeats: int = option(5, "timed windows; the median counts", low=1)
     num_envs: int = option(128, "simulations stepped together", low=1, high=65_536)

@@ -193,7 +193,7 @@ class ScriptedPlay:
     """Generates play in an environment such as `play_env` makes.
 
     Args:
-        env: the environment, in ``tool`` control and with disabled autoreset; it is reset with ``seed``.
+        env: a `TabletopVectorEnv` in ``tool`` control and with disabled autoreset; it is reset with ``seed``.
         seed: of behaviours and of the environment's starts.
         sigma: noise level as a share of the action range; a behaviour takes 0.3 … 1.5 of it.
         switching: chance a step to drop the behaviour for another.
@@ -202,9 +202,11 @@ class ScriptedPlay:
     Raises ValueError for an environment that resets itself or is driven otherwise.
     """
 
+    script = m.SCRIPT  # columns of a manoeuvre's row
+
     def __init__(
         self,
-        env: TabletopVectorEnv,
+        env: Any,
         seed: int,
         *,
         sigma: float = 0.2,
@@ -219,7 +221,7 @@ class ScriptedPlay:
         self.env, self.seed = env, seed
         self.sigma, self.switching, self.max_episode = sigma, switching, max_episode
         n = env.num_envs
-        self._scripts = np.zeros((n, m.SCRIPT))
+        self._scripts = np.zeros((n, self.script))
         self._moods = np.zeros((n, _MOOD))
         self._counters = np.zeros((n, 1), np.uint64)
         self._scratch = np.zeros(5)
@@ -234,6 +236,13 @@ class ScriptedPlay:
         self._age[slots] = 0
         for slot in slots:
             self._counters[slot, 0] = start_counter(self.seed, slot, self.env.episodes[slot])
+
+    def _act(self, actions: np.ndarray, labels: np.ndarray) -> None:
+        """Fills a step's actions float32[n, 5] and labels int8[n, 2]."""
+        _play(
+            self._scripts, self._moods, self._counters, self._scratch, self.env.facts, self.sigma, self.switching,
+            actions, labels,
+        )  # fmt: skip
 
     def collect(self, n_steps: int) -> list[dict[str, Any]]:
         """Plays ``n_steps`` steps over all slots (rounded up), going on where the last call ended.
@@ -276,10 +285,7 @@ class ScriptedPlay:
             )
 
         for t in range(steps):
-            _play(
-                self._scripts, self._moods, self._counters, self._scratch, env.facts, self.sigma,
-                self.switching, actions[t], labels[t],
-            )  # fmt: skip
+            self._act(actions[t], labels[t])
             info = env.step(actions[t])[4]
             facts[t + 1] = env.facts
             self._age += 1

@@ -1,8 +1,8 @@
 """Hand-written manoeuvres as phase machines: what scripted experts and scripted play of any scene are made of.
 
-A manoeuvre lives in one row of ``float64[n, SCRIPT]``: kind, phase, parameters and memory. `begin` and `aim` write such a
-row; `advance` turns rows and facts into ``tool`` actions, a control step at a time, until the row's status is FINISHED
-or FAILED. It sees facts and the scene's layout alone.
+A manoeuvre lives in one row of ``float64[n, SCRIPT]``: kind, phase, parameters and memory. `begin` and `aim` write such
+a row; `advance` turns rows and facts into ``tool`` actions, a control step at a time, until the row's status is
+FINISHED or FAILED. It sees facts and the scene's layout alone.
 
 =========== ============================================================================================
 REACH       move the tool to a point and hold the gripper as told
@@ -38,8 +38,9 @@ AIM_WORLD, AIM_BLOCK, AIM_CONTAINER = range(3)  # what a transport's target is r
 RUNNING, FINISHED, FAILED = range(3)
 
 SCRIPT = 21
-# CLOCK: steps in this phase. OBJECT: number of the block, slide or lamp. GOAL: x, y, z (m); GOAL_YAW: nan for as grasped.
-# CARRY: height of the tool (m). ANCHOR: where the block was taken or let go. MEMORY: the height there, or the lamp then.
+# CLOCK: steps in this phase. OBJECT: number of the block, slide or lamp. GOAL: x, y, z (m); GOAL_YAW: nan: as it was
+# grasped. CARRY: height of the tool (m). ANCHOR: where the block was taken or let go. MEMORY: the height there, or the
+# lamp then.
 KIND, PHASE, CLOCK, AGE, STATUS, OBJECT, AIM, OTHER = range(8)
 GOAL, GOAL_YAW, LENGTH, GRIPPER, CARRY = 8, 11, 12, 13, 14
 SPEED, GAIN, ANCHOR, GRASP_YAW, MEMORY = 15, 16, 17, 19, 20
@@ -56,8 +57,8 @@ _DRAWER_FLOOR = 0.043  # lowest height of the tool at a block in a drawer: the h
 
 @nb.njit(cache=True, nogil=True)
 def aim(s, relative_to, other, x, y, z, yaw, carry):
-    """Where the manoeuvre goes: a target (m) relative to the world, a block or a container, a yaw (rad; nan: whatever it
-    is), and the height (m) at which a block is carried. A push has its direction in (x, y)."""
+    """Where the manoeuvre goes: a target (m) relative to the world, a block or a container, a yaw (rad; nan: whatever
+    it is), and the height (m) at which a block is carried. A push has its direction in (x, y)."""
     s[AIM], s[OTHER] = relative_to, other
     s[GOAL], s[GOAL + 1], s[GOAL + 2] = x, y, z
     s[GOAL_YAW], s[CARRY] = yaw, carry
@@ -251,7 +252,7 @@ def _push(s, x, goal, layout):
     dx, dy = s[GOAL], s[GOAL + 1]
     if phase == 0 and s[CLOCK] == 0:
         s[ANCHOR], s[ANCHOR + 1] = x[p], x[p + 1]
-        s[MEMORY] = 0.022 if s[KIND] == PUSH else max(0.03, 2.0 * x[p + 2] - x[p + B_BOTTOM] - 0.018)
+        s[MEMORY] = 0.017 if s[KIND] == PUSH else max(0.03, 2.0 * x[p + 2] - x[p + B_BOTTOM] - 0.018)
     goal[3], goal[4] = 0.0, _CLOSE
     finger = 0.017 if abs(dy) > 0.5 else 0.011  # closed fingers are thicker along y
     reach = max(half[b, 0], half[b, 1])
@@ -263,6 +264,11 @@ def _push(s, x, goal, layout):
     if phase == 2:
         far = s[LENGTH] - reach - finger + 0.006
         goal[0], goal[1], goal[2] = s[ANCHOR] + dx * far, s[ANCHOR + 1] + dy * far, s[MEMORY]
+        if s[KIND] == PUSH:  # stay behind the block where it slips to the side
+            aside = dx * (x[p + 1] - s[ANCHOR + 1]) - dy * (x[p] - s[ANCHOR])
+            aside = 1.5 * min(0.03, max(-0.03, aside))
+            goal[0] -= dy * aside
+            goal[1] += dx * aside
         return False, 0, 0.010
     if phase == 3:  # off the block first, or friction would raise it
         far = s[LENGTH] - reach - finger - 0.025
@@ -359,7 +365,7 @@ def advance(s, x, goal, action, layout):
     gap = math.sqrt(level * level + (goal[2] - x[TOOL + 2]) ** 2)
     # Far away, go over things: rise first, come down last.
     z = goal[2]
-    slow = 1.0
+    slow = 0.6 if kind == PUSH and s[PHASE] == 2 else 1.0  # what is struck hard takes off
     if kind != REACH and level > 0.03 and (s[PHASE] == 0 or s[PHASE] == 4):
         over = max(z, s[CARRY] if s[PHASE] == 4 else _TRAVEL if level > 0.06 else 0.0)
         z = over if level > 0.04 else max(z, x[TOOL + 2] - 0.02)

@@ -134,9 +134,10 @@ def _block(parts: Parts, entry: Entry) -> None:
     body.add_freejoint(name=entry.name)
     kind = (mujoco.mjtGeom.mjGEOM_BOX, mujoco.mjtGeom.mjGEOM_SPHERE, mujoco.mjtGeom.mjGEOM_CYLINDER)[shape]
     size = half if shape == 0 else (half[0], half[2], 0) if shape == 2 else (half[0], 0, 0)
+    friction = entry.number("friction", 1.2, low=0.0)
     body.add_geom(
         name=entry.name, type=kind, size=size, contype=OBJECT[0], conaffinity=OBJECT[1], condim=3 if shape == 0 else 6,
-        mass=mass, rgba=_colour(entry, (0.86, 0.18, 0.16)), friction=(entry.number("friction", 1.2, low=0.0), 0.01, 5e-4),
+        mass=mass, rgba=_colour(entry, (0.86, 0.18, 0.16)), friction=(friction, 0.01, 5e-4),
     )  # fmt: skip
     parts.blocks.append(Block(entry.name, half, shape))  # type: ignore[arg-type]
 

@@ -37,6 +37,7 @@ class PlayroomVectorEnv(WorldVectorEnv):
             from them by (seed, slot, episode). None: all the scene's tasks.
         reward: ``dense`` (weighted reward terms) or ``sparse`` (1 where the goal has been reached).
         reward_weights: of the terms task, reach and safety.
+        free_starts: draw starts without regard to the goal (it may hold already, or be out of reach of one skill).
         others: `WorldVectorEnv`'s.
     """
 
@@ -48,6 +49,7 @@ class PlayroomVectorEnv(WorldVectorEnv):
         *,
         reward: str = "dense",
         reward_weights: tuple[float, float, float] = (1.0, 0.5, 0.5),
+        free_starts: bool = False,
         **world: Any,
     ):
         if reward not in ("dense", "sparse"):
@@ -55,6 +57,7 @@ class PlayroomVectorEnv(WorldVectorEnv):
         super().__init__(num_envs, scene, **world)
         n = num_envs
         self.reward, self.reward_weights = reward, np.asarray(reward_weights, np.float64)
+        self.free_starts = free_starts
         size = feature_count(*self.sizes)
         self.single_observation_space = gym.spaces.Box(-LIMIT, LIMIT, (size,), np.float32)
         self.observation_space = batch_space(self.single_observation_space, n)
@@ -103,7 +106,8 @@ class PlayroomVectorEnv(WorldVectorEnv):
         self.codes.count[slots] = self._source.count[which]
         self.codes.codes[slots] = self._source.codes[which]
         place = self._source.place[which].copy()
-        return self.codes.count[slots], self.codes.codes[slots], place, _PLACING
+        count = self.codes.count[slots]
+        return np.zeros_like(count) if self.free_starts else count, self.codes.codes[slots], place, _PLACING
 
     def _places(self, slots):
         return self.codes.place[slots]

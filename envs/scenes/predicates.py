@@ -47,7 +47,7 @@ OPEN_SHARE, CLOSED_SHARE = 0.75, 0.125  # of a slide's travel
 LIFT_CLEARANCE = 0.08  # m
 CARRY_CLEARANCE = 0.02  # `placed` asks that the block's lowest point was this far off the table
 PLACE_TOLERANCE = 0.03  # m
-SWEEP, SWEEP_CLEARANCE = 0.08, 0.015  # m along the table, and how far off it a swept block may have come
+SWEEP = 0.08  # m along the table; a swept block has not been carried
 TURN, TURN_RADIUS = math.pi / 3, 0.10  # rad, and m it may have moved meanwhile
 _STILL = 0.05  # m/s
 
@@ -176,7 +176,7 @@ def term_distance(x, predicate, a, b, px, py, layout):
     dx, dy = x[p] - x[p + B_START], x[p + 1] - x[p + B_START + 1]
     if predicate == SWEPT or predicate == SWEPT_LEFT or predicate == SWEPT_RIGHT:
         far = dy if predicate == SWEPT_LEFT else -dy if predicate == SWEPT_RIGHT else math.sqrt(dx * dx + dy * dy)
-        return min(min(rest, far - SWEEP), SWEEP_CLEARANCE - x[p + B_PEAK])
+        return min(min(rest, far - SWEEP), CARRY_CLEARANCE - x[p + B_PEAK])
     turn = x[p + B_TURN] if predicate == TURNED_LEFT else -x[p + B_TURN]
     return min(min(rest, turn - TURN), TURN_RADIUS - math.sqrt(dx * dx + dy * dy))
 

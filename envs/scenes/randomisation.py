@@ -71,13 +71,15 @@ class Randomisation:
                 at = where if isinstance(where, tuple) else (where,)
                 view = simulation.batch.expand(field)
                 self._fields.append((name, view, at, np.array(getattr(model, field)[at])))
-        self.values = {name: np.ones(n) if name in _SCALES else np.zeros(n) for name in self.ranges}
+        self.values: dict[str, np.ndarray] = {
+            name: np.ones(n) if name in _SCALES else np.zeros(n) for name in self.ranges
+        }
         self.delays = "delay" in self.ranges
         self.delay = np.zeros(n, np.int64)
         self.past = np.zeros((n, MAX_DELAY + 1, actions))
-        self.colours = np.zeros((n, self._count, 3)) if "colour" in self.ranges else None
+        self.colours: Any = np.zeros((n, self._count, 3)) if "colour" in self.ranges else None
         self._nominal = np.array([model.geom_rgba[model.body_geomadr[b], :3] for b in blocks]).reshape(-1, 3)
-        self.camera_shift = np.zeros((n, 3)) if "camera" in self.ranges else None
+        self.camera_shift: Any = np.zeros((n, 3)) if "camera" in self.ranges else None
 
     def draw(self, seed: int, slots: np.ndarray, episodes: np.ndarray) -> None:
         """New values for ``slots`` int64[m], whose simulations were just cleared."""
@@ -88,16 +90,14 @@ class Randomisation:
             for name, (low, high) in self.ranges.items():
                 if name == "colour":
                     shift = rng.uniform(-1, 1, (self._count, 3)) * rng.uniform(low, high)
-                    assert self.colours is not None
                     self.colours[slot] = np.clip(self._nominal + shift, 0.0, 1.0)
                 elif name == "camera":
-                    assert self.camera_shift is not None
                     self.camera_shift[slot] = rng.uniform(low, high, 3)
                 else:
                     self.values[name][slot] = rng.uniform(low, high)
             if self.delays:
-                self.values["delay"][slot] = round(self.values["delay"][slot])
-                self.delay[slot] = int(self.values["delay"][slot])
+                self.delay[slot] = int(np.rint(self.values["delay"][slot]))
+                self.values["delay"][slot] = self.delay[slot]
                 self.past[slot] = 0.0
         for name, view, at, nominal in self._fields:
             scale = self.values[name][slots].reshape(-1, *([1] * nominal.ndim))
