@@ -40,16 +40,16 @@ def _sac_her(env: str, steps: int) -> TrainConfig:
 
 
 ARMS: dict[str, TrainConfig] = {
-    "reach/ppo": _ppo("reach", 400_000),
-    "reach/sac_her": _sac_her("reach", 50_000),
+    "reach/ppo": _ppo("reach", 300_000),
+    "reach/sac_her": _sac_her("reach", 30_000),
     "push/ppo": _ppo("push", 3_000_000),
     "push/sac_her": _sac_her("push", 400_000),
 }
 """World/learner → the training, less its seed, folder and final episodes."""
 
 QUICK: dict[str, TrainConfig] = {
-    "reach/ppo": _ppo("reach", 150_000),
-    "reach/sac_her": _sac_her("reach", 20_000),
+    "reach/ppo": _ppo("reach", 120_000),
+    "reach/sac_her": _sac_her("reach", 12_000),
 }
 
 
