@@ -7,7 +7,7 @@ predicates, reward terms and features (numba). A reset's state depends on (seed,
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import gymnasium as gym
 import numpy as np
@@ -28,6 +28,9 @@ from envs.settle import begin, look, settle
 from envs.simulation import Simulation
 from envs.single import TabletopEnv
 from envs.step import LATCHES, extract, joint_action, tool_action, write_starts
+
+if TYPE_CHECKING:
+    from envs.playroom.oracle import ScriptedOracle
 
 __all__ = ["CONTROL_HZ", "DEFAULT_GOALS", "ENV_ID", "TabletopEnv", "TabletopVectorEnv"]
 
@@ -246,7 +249,18 @@ class TabletopVectorEnv(Remade, VectorEnv):
 
         if self._renderer is None:
             self._renderer = make_renderer(self.simulation.model, 240, 240)
-        return tuple(self._renderer.render(self.simulation.qpos, self.facts[:, LAMP] > 0.5))
+        return tuple(self._renderer.render(self.simulation.qpos, self.lit)[:, 0])
+
+    @property
+    def lit(self) -> dict[str, np.ndarray]:
+        """Which lamps shine now: geom name -> bool[n], for a renderer."""
+        return {"lamp": self.facts[:, LAMP] > 0.5}
+
+    def scripted_policy(self) -> ScriptedOracle:
+        """What acts towards each slot's goal by a script; it takes ``tool`` control."""
+        from envs.playroom.oracle import ScriptedOracle
+
+        return ScriptedOracle(self)
 
     def close_extras(self, **kwargs: Any) -> None:
         self.simulation.close()

@@ -20,8 +20,9 @@ COMMANDS = {
     "eval": "measure a run's skills, or the held-out instructions, on fresh episodes",
     "skills": "list, show, export and import what was kept",
     "report": "write the run as one HTML file",
+    "view": "look at a world, in the viewer or as a video",
     "doctor": "is this machine ready, and how fast is it",
-    "bench": "simulation speed against the raw limit of the machine",
+    "bench": "speed of simulation, against the raw limit of the machine, and of drawing",
     "claims": "what this project claims, what was measured, and measuring it anew",
 }
 
@@ -95,7 +96,12 @@ def _dispatch(argv: list[str]) -> int:
 
         print(command.help(groups(command.schema)))
         return 0
-    return command.run(command.parse(rest))
+    parsed = command.parse(rest)
+    if os.environ.get("MUJOCO_GL"):
+        from envs.backends import import_mujoco
+
+        import_mujoco()  # a GL library that is missing is no reason to stop
+    return command.run(parsed)
 
 
 def _again(argv: list[str]) -> str:

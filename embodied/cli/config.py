@@ -7,6 +7,7 @@ dataclass. Nothing is written and the working directory stays as it is.
 from __future__ import annotations
 
 import difflib
+import re
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
@@ -25,6 +26,7 @@ from embodied.cli import schema as schemas
 from embodied.errors import ConfigError
 
 C = TypeVar("C")
+_GOAL = re.compile(r"(skill|goal|world\.\w+)=[^'\"\[{]*\(.*")
 ROOTS = {schemas.RunConfig: "run", learners.TrainConfig: "train"}  # schemas with a YAML file of defaults
 for _schema in (*schemas.Checked.__subclasses__(), *learners.LEARNERS.values()):
     ConfigStore.instance().store(name=f"{_schema.__name__}_schema", node=_schema)
@@ -87,6 +89,9 @@ def difference(old: Any, new: Any) -> dict[str, tuple[Any, Any]]:
 
 
 def _parse(text: str) -> Override:
+    if _GOAL.fullmatch(text):  # a goal, which Hydra would take for a function
+        key, _, value = text.partition("=")
+        text = f"{key}='{value}'"
     try:
         override = OverridesParser.create().parse_override(text)
     except HydraException as error:

@@ -163,14 +163,32 @@ class DoctorConfig(Checked):
 
 
 @dataclass
+class ViewConfig(Checked):
+    """``embodied view``: a world, and what acts in it, looked at."""
+
+    env: str = option("tabletop", "the world: a native one, or suite/task")
+    policy: str = option("random", "who acts: random, script (the world's own), or the directory of a saved policy")
+    skill: str = option("", "a goal or kind of goal that run's library masters, instead of a policy")
+    episode: int = option(-1, "the number of one of run's recorded episodes, instead; -1: none", low=-1)
+    run: str = option("", "the run directory of skill and episode; empty takes the newest in runs/")
+    goal: str = option("", "the goal, where the world takes goals; empty: its own, or the skill's")
+    seed: int = option(0, "draws the scene, and random actions", low=0)
+    steps: int = option(0, "control steps of a video; 0: the episode's, or 200", low=0)
+    out: str = option("", "the video's file (.mp4 or .gif); empty: the viewer, or without a screen one in videos/")
+    camera: str = option("", "the video's camera; empty: front, or the first")
+    render: RenderConfig = option(RenderConfig, "")
+
+
+@dataclass
 class BenchConfig(Checked):
     """``embodied bench``: speed against what the machine can do at all."""
 
     env: str = option("tabletop", "a native world, by its name")
     seconds: float = option(5.0, "length of each timed window", low=0.1, high=600.0)
     repeats: int = option(5, "timed windows; the median counts", low=1)
-    num_envs: int = option(128, "simulations stepped together", low=1, high=65_536)
-    threads: int = option(0, "threads; 0 takes every core this process may use", low=0)
+    num_envs: int = option(128, "sim: simulations stepped together", low=1, high=65_536)
+    threads: int = option(0, "sim: threads; 0 takes every core this process may use", low=0)
+    size: int = option(84, "render: pixels a side of a picture", low=1, high=4096)
 
 
 @dataclass

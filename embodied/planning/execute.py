@@ -18,7 +18,7 @@ from embodied.training.kept import KeptStates
 from embodied.training.rollouts import MAX_STEPS, Actor
 from envs.goals import Goal, Literal, ground
 from envs.monitor import STATE_LITERALS, InstructionMonitor, truth_table
-from envs.predicates import BLOCK, BLOCK_STRIDE, GRIP, LAMP
+from envs.predicates import BLOCK, BLOCK_STRIDE, GRIP
 from envs.vector import TabletopVectorEnv
 from envs.vocabulary import BLOCKS, PLACES
 
@@ -138,9 +138,9 @@ def _spots(facts: np.ndarray) -> np.ndarray:
     return np.stack([facts[BLOCK + BLOCK_STRIDE * b :][:3] for b in range(len(BLOCKS))])
 
 
-def watch(env: TabletopVectorEnv) -> tuple[np.ndarray, np.ndarray]:
-    """What a renderer needs of an environment's present: qpos float64[n, nq], lamp lit bool[n]."""
-    return env.simulation.qpos.copy(), env.facts[:, LAMP] > 0.5
+def watch(env: TabletopVectorEnv) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+    """What a renderer needs of an environment's present: qpos float64[n, nq], lamps (geom name -> lit bool[n])."""
+    return env.simulation.qpos.copy(), env.lit
 
 
 @dataclass

@@ -46,7 +46,7 @@ class Recorder:
 
     count: int = 0
     qpos: list[np.ndarray] = field(default_factory=list)  # float64[n, nq] a frame
-    lit: list[np.ndarray] = field(default_factory=list)  # bool[n] a frame
+    lit: list[dict[str, np.ndarray]] = field(default_factory=list)  # lamps → bool[n] a frame
     goals: list[list[str]] = field(default_factory=list)  # of the running skills, a frame
 
     def __call__(self, env: TabletopVectorEnv, goals: list[str]) -> None:
@@ -61,9 +61,9 @@ class Recorder:
         """Pictures uint8[T, h, w, 3] of a slot's first ``steps`` control steps, and what it did in each."""
         end = min(len(self.qpos), -(-(steps + TAIL) // EVERY))
         qpos = np.stack([q[slot] for q in self.qpos[:end]])
-        lit = np.array([on[slot] for on in self.lit[:end]])
+        lit = {lamp: np.array([on[lamp][slot] for on in self.lit[:end]]) for lamp in self.lit[0]}
         doing = [goals[slot] for goals in self.goals[:end]]
-        return renderer.render(qpos, lit), [Goal.parse(goal).text() if goal else "" for goal in doing]
+        return renderer.render(qpos, lit)[:, 0], [Goal.parse(goal).text() if goal else "" for goal in doing]
 
 
 def somewhere(goal: Goal, rng: np.random.Generator) -> Goal:

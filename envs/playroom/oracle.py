@@ -10,6 +10,7 @@ Turns within a conjunction: put blocks away, then stack, switch the lamp, shut t
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numba as nb
 import numpy as np
@@ -217,6 +218,12 @@ class ScriptedOracle:
         self._scripts[:, m.SPEED], self._scripts[:, m.GAIN] = speed, 0.6
         self._scratch = np.zeros(5)
         self._running = np.full((env.num_envs, 3), -1, np.int64)
+
+    def predict(
+        self, observation: Any, state: Any = None, episode_start: Any = None, deterministic: bool = True
+    ) -> tuple[np.ndarray, Any]:
+        """Acts by the protocol of policies; what it goes by is the environment itself."""
+        return self.act(), state
 
     def act(self, env: TabletopVectorEnv | None = None) -> np.ndarray:
         """Actions float32[n, 5] in [-1, 1] towards the current stage of every slot's goal."""

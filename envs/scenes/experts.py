@@ -7,7 +7,7 @@ labelled *scripted* wherever it is reported, and no learner is judged with their
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numba as nb
 import numpy as np
@@ -171,6 +171,12 @@ class ScriptedExpert:
         self._scripts[:, m.KIND] = m.IDLE
         self._scratch, self._spot = np.zeros(5), np.zeros(3)
         self._episodes = np.full(n, -2, np.int64)
+
+    def predict(
+        self, observation: Any = None, state: Any = None, episode_start: Any = None, deterministic: bool = False
+    ) -> tuple[np.ndarray, None]:
+        """`act`, as a policy is asked."""
+        return self.act(), None
 
     def act(self) -> np.ndarray:
         """Actions float32[n, 5] for the moment the environment is in; a slot whose episode is new starts afresh."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import gymnasium as gym
 import numba as nb
@@ -23,6 +23,9 @@ from envs.scenes.signals import COSTS, LIMIT, REWARD_TERMS, feature_count, slot_
 from envs.scenes.words import PREDICATES
 from envs.scenes.world import _REACH, WorldVectorEnv
 from envs.single import SingleEnv
+
+if TYPE_CHECKING:
+    from envs.scenes.experts import ScriptedExpert
 
 __all__ = ["PlayroomEnv", "PlayroomVectorEnv"]
 
@@ -81,6 +84,12 @@ class PlayroomVectorEnv(WorldVectorEnv):
     def goal_text(self, slot: int) -> str:
         """The goal of a slot's running episode."""
         return self._texts[slot]
+
+    def scripted_policy(self) -> ScriptedExpert:
+        """What acts towards each slot's goal by a script; it takes ``tool`` control."""
+        from envs.scenes.experts import ScriptedExpert
+
+        return ScriptedExpert(self)
 
     def observation(self) -> np.ndarray:
         features = self._features.copy()

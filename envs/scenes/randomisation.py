@@ -54,7 +54,7 @@ class Randomisation:
         self.ranges = {name: (float(low), float(high)) for name, (low, high) in ranges.items()}
         n, model = simulation.n, simulation.model
         self._simulation = simulation
-        self._count = len(scene.blocks)
+        self._count, self._blocks = len(scene.blocks), [block.name for block in scene.blocks]
         blocks = [model.body(block.name).id for block in scene.blocks]
         geoms = [
             g for g in range(model.ngeom) if model.geom_bodyid[g] in blocks or model.geom(g).name.startswith("pad_")
@@ -114,6 +114,10 @@ class Randomisation:
         if self.camera_shift is not None:
             found["camera_shift"] = self.camera_shift.copy()
         return found
+
+    def colours_by_geom(self) -> dict[str, np.ndarray] | None:
+        """Block -> colours float[n, 3], for a renderer; None where they stay as they are."""
+        return None if self.colours is None else dict(zip(self._blocks, self.colours.transpose(1, 0, 2), strict=True))
 
     def noise(self, seed: int, episodes: np.ndarray, elapsed: np.ndarray, features: np.ndarray) -> None:
         """Adds sensor noise to features float32[n, F], in place: drawn from (seed, slot, episode, step) alone."""

@@ -23,7 +23,7 @@ from envs.copying import Remade
 from envs.kinematics import Chain
 from envs.playroom.robot import HOME
 from envs.scenes.control import delayed, joint_action, tool_action
-from envs.scenes.facts import columns, extract, latch_count, names, remember
+from envs.scenes.facts import BLOCK_STRIDE, BLOCKS, columns, extract, latch_count, names, remember
 from envs.scenes.randomisation import Randomisation
 from envs.scenes.scene import Scene, load
 from envs.scenes.starts import draw_starts, start_columns, write_starts
@@ -202,7 +202,18 @@ class WorldVectorEnv(Remade, VectorEnv):
 
         if self._renderer is None:
             self._renderer = make_renderer(self.simulation.model, 320, 240)
-        return tuple(self._renderer.render(self.simulation.qpos))
+        look = self.randomisation
+        pictures = self._renderer.render(
+            self.simulation.qpos, self.lit, colours=look.colours_by_geom(), camera_offset=look.camera_shift
+        )
+        return tuple(pictures[:, 0])
+
+    @property
+    def lit(self) -> dict[str, np.ndarray]:
+        """Which lamps shine now: geom name -> bool[n], for a renderer."""
+        blocks, slides, lamps = self.sizes
+        first = BLOCKS + BLOCK_STRIDE * blocks + 3 * slides
+        return {lamp.name: self.facts[:, first + 3 * k] > 0.5 for k, lamp in enumerate(self.scene.lamps[:lamps])}
 
     def close_extras(self, **kwargs: Any) -> None:
         self.simulation.close()

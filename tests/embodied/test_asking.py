@@ -153,10 +153,10 @@ def test_a_place_is_drawn_for_anywhere_and_frames_are_those_of_the_slot():
 
     class Drawn:
         def render(self, qpos, lit):
-            return np.repeat(qpos[:, :1, None, None], 3, axis=3).astype(np.uint8)
+            return np.repeat(qpos[:, None, :1, None, None], 3, axis=4).astype(np.uint8)
 
     recorder = Recorder(
-        qpos=[np.array([[k], [100 + k]]) for k in range(20)], lit=[np.zeros(2, bool)] * 20,
+        qpos=[np.array([[k], [100 + k]]) for k in range(20)], lit=[{"lamp": np.zeros(2, bool)}] * 20,
         goals=[["", "open(drawer)"]] * 20,
     )  # fmt: skip
     frames, doing = recorder.frames(Drawn(), 1, 4)  # type: ignore[arg-type]

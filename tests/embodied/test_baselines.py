@@ -194,6 +194,8 @@ def test_every_learner_is_offered_by_a_file_whose_values_are_the_schemas():
         assert f"/{kind.__name__}_schema@_here_" in (config_dir() / "policy" / f"{name}.yaml").read_text()
     config = compose(TrainConfig, ["world.reward=dense", "world.max_steps=9", "env=push", "seed=4"])
     assert config.world == {"reward": "dense", "max_steps": 9}
+    assert compose(TrainConfig, ["world.goals=lit(lamp)"]).world == {"goals": "lit(lamp)"}
+    assert compose(TrainConfig, ["world.goals=['lit(lamp)']"]).world == {"goals": ["lit(lamp)"]}
     assert folder_of(config) == Path("runs/train/push-sb3-sac_her-seed4")
     assert folder_of(compose(TrainConfig, ["env=suite/task"])).name == "suite-task-sb3-sac_her-seed0"
 
