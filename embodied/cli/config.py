@@ -57,11 +57,14 @@ def compose(schema: type[C], overrides: list[str] | tuple[str, ...] = ()) -> C:
     """A command's configuration, ``key=value`` overrides applied. Raises ConfigError in one sentence."""
     parsed = [_parse(text) for text in overrides]
     offered, valid = groups(schema), _valid(schema, parsed)
-    lines = [_line(override, offered, valid) for override in parsed]
+    lines = {_line(override, offered, valid): override for override in parsed}
+    values = [line for line, override in lines.items() if _is_anothers_group(override, offered)]
     name = ROOTS.get(schema, f"{schema.__name__}_schema")
     try:
         with initialize_config_dir(config_dir=str(config_dir()), version_base="1.3"):
-            config = hydra_compose(name, overrides=lines)
+            config = hydra_compose(name, overrides=[line for line in lines if line not in values])
+        for line in values:
+            OmegaConf.update(config, lines[line].key_or_group, lines[line].value())
         return cast("C", OmegaConf.to_object(config))
     except (HydraException, OmegaConfBaseException, YAMLError) as error:
         raise ConfigError(_sentence(valid, error)) from error
@@ -131,6 +134,11 @@ def _line(override: Override, offered: dict[str, list[str]], valid: list[str]) -
     if key not in valid:
         raise ConfigError(_unknown(key, [*offered, *valid]))
     return line
+
+
+def _is_anothers_group(override: Override, offered: dict[str, list[str]]) -> bool:
+    """Whether Hydra would look for a file where this command has a plain value: another's group has the key's name."""
+    return override.key_or_group not in offered and (config_dir() / override.key_or_group).is_dir()
 
 
 def _unknown(key: str, valid: list[str]) -> str:
