@@ -14,6 +14,7 @@ import numpy as np
 from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 
+from envs.copying import Remade
 from envs.goal_clock import GoalClock
 from envs.goals import Goal
 from envs.kinematics import Chain
@@ -44,7 +45,7 @@ OBSERVATIONS = ("flat", "dict")
 _TOLERANCE = np.array([0.03, 0.03, 0.03, 0.03])  # dict goals: m for blocks and drawer; the lamp is 0 or 1
 
 
-class TabletopVectorEnv(VectorEnv):
+class TabletopVectorEnv(Remade, VectorEnv):
     """n table-tops. See `reset` and `step` for shapes.
 
     Args:

@@ -91,7 +91,10 @@ class Command:
         return "\n".join(lines)
 
     def _keys(self, groups: dict[str, list[str]]) -> list[str]:
-        rows = [(f"{group}=default", f"values to start from: {', '.join(names)}") for group, names in groups.items()]
+        rows = []
+        for group, names in groups.items():
+            first = "default" if "default" in names else names[0]
+            rows.append((f"{group}={first}", f"values to start from: {', '.join(names)}"))
         for key, (item, default) in schemas.leaves(self.schema).items():
             admitted = item.metadata["choices"]
             meaning = item.metadata["meaning"] + (f" ({' | '.join(admitted)})" if admitted else "")

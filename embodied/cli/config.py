@@ -21,13 +21,17 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
+from embodied.cli import learners
 from embodied.cli import schema as schemas
 from embodied.errors import ConfigError
 
 C = TypeVar("C")
-_GOAL = re.compile(r"(skill|goal)=[^'\"]*\(.*")
-for _schema in schemas.Checked.__subclasses__():
+_GOAL = re.compile(r"(skill|goal|world\.\w+)=[^'\"\[{]*\(.*")
+ROOTS = {schemas.RunConfig: "run", learners.TrainConfig: "train"}  # schemas with a YAML file of defaults
+for _schema in (*schemas.Checked.__subclasses__(), *learners.LEARNERS.values()):
     ConfigStore.instance().store(name=f"{_schema.__name__}_schema", node=_schema)
+_any_learner = learners.TrainConfig(policy=learners.LearnerConfig())  # a node takes only subclasses of what it holds
+ConfigStore.instance().store(name="TrainConfig_schema", node=_any_learner)
 
 
 def config_dir() -> Path:
@@ -43,22 +47,27 @@ def choices(group: str) -> list[str]:
 
 
 def groups(schema: type) -> dict[str, list[str]]:
-    """Configuration groups of a command: group -> names. Only ``embodied run`` has one."""
-    return {"preset": choices("preset")} if schema is schemas.RunConfig else {}
+    """Configuration groups of a command: group -> names. A group is of presets, or of variants of a nested schema."""
+    if schema is schemas.RunConfig:
+        return {"preset": choices("preset")}
+    return {group: list(kinds) for group, kinds in _variants(schema).items()}
 
 
 def compose(schema: type[C], overrides: list[str] | tuple[str, ...] = ()) -> C:
     """A command's configuration, ``key=value`` overrides applied. Raises ConfigError in one sentence."""
     parsed = [_parse(text) for text in overrides]
-    for override in parsed:
-        _check_key(schema, override)
-    name = "run" if schema is schemas.RunConfig else f"{schema.__name__}_schema"
+    offered, valid = groups(schema), _valid(schema, parsed)
+    lines = {_line(override, offered, valid): override for override in parsed}
+    values = [line for line, override in lines.items() if _is_anothers_group(override, offered)]
+    name = ROOTS.get(schema, f"{schema.__name__}_schema")
     try:
         with initialize_config_dir(config_dir=str(config_dir()), version_base="1.3"):
-            config = hydra_compose(name, overrides=[str(override.input_line) for override in parsed])
+            config = hydra_compose(name, overrides=[line for line in lines if line not in values])
+        for line in values:
+            OmegaConf.update(config, lines[line].key_or_group, lines[line].value())
         return cast("C", OmegaConf.to_object(config))
     except (HydraException, OmegaConfBaseException, YAMLError) as error:
-        raise ConfigError(_sentence(schema, error)) from error
+        raise ConfigError(_sentence(valid, error)) from error
 
 
 def save(config: Any, path: Path) -> None:
@@ -72,7 +81,7 @@ def load(schema: type[C], path: Path) -> C:
         loaded = OmegaConf.load(path)
         return cast("C", OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(schema), loaded)))
     except (OmegaConfBaseException, YAMLError) as error:
-        raise ConfigError(f"{path}: {_sentence(schema, error)}") from error
+        raise ConfigError(f"{path}: {_sentence(list(schemas.leaves(schema)), error)}") from error
 
 
 def difference(old: Any, new: Any) -> dict[str, tuple[Any, Any]]:
@@ -97,30 +106,55 @@ def _parse(text: str) -> Override:
     return override
 
 
-def _check_key(schema: type, override: Override) -> None:
-    key = override.key_or_group
-    valid = list(schemas.leaves(schema))
-    offered = groups(schema)
+def _variants(schema: type) -> dict[str, dict[str, type]]:
+    """Group -> name -> the nested schema that this choice brings."""
+    return getattr(schema, "variants", {})
+
+
+def _valid(schema: type, overrides: list[Override]) -> list[str]:
+    """The keys a command takes, those of the chosen variants among them; a key that ends in a dot takes any below."""
+    valid = [key + "." if default == {} else key for key, (_, default) in schemas.leaves(schema).items()]
+    for group, kinds in _variants(schema).items():
+        chosen = [str(override.value()) for override in overrides if override.key_or_group == group]
+        if chosen and chosen[-1] in kinds:
+            valid = [key for key in valid if not key.startswith(f"{group}.")]
+            valid += schemas.leaves(kinds[chosen[-1]], f"{group}.")
+    return valid
+
+
+def _line(override: Override, offered: dict[str, list[str]], valid: list[str]) -> str:
+    """The override as Hydra is to read it. Raises ConfigError for a key or a choice that there is not."""
+    key, line = override.key_or_group, str(override.input_line)
     if key in offered:
         if override.value() not in offered[key]:
             raise ConfigError(f"unknown {key} {override.value()!r}; choose one of: {', '.join(offered[key])}")
-    elif key not in valid:
+        return line
+    if any(prefix.endswith(".") and key.startswith(prefix) for prefix in valid):
+        return f"+{line}"  # Hydra's way to say that a mapping gets a new entry
+    if key not in valid:
         raise ConfigError(_unknown(key, [*offered, *valid]))
+    return line
+
+
+def _is_anothers_group(override: Override, offered: dict[str, list[str]]) -> bool:
+    """Whether Hydra would look for a file where this command has a plain value: another's group has the key's name."""
+    return override.key_or_group not in offered and (config_dir() / override.key_or_group).is_dir()
 
 
 def _unknown(key: str, valid: list[str]) -> str:
-    close = difflib.get_close_matches(key, valid, n=1, cutoff=0.6)
+    shown = [name + "NAME" if name.endswith(".") else name for name in valid]
+    close = difflib.get_close_matches(key, shown, n=1, cutoff=0.6)
     hint = f" (did you mean {close[0]!r}?)" if close else ""
-    return f"unknown key {key!r}{hint}; valid keys: {', '.join(valid)}"
+    return f"unknown key {key!r}{hint}; valid keys: {', '.join(shown)}"
 
 
-def _sentence(schema: type, error: BaseException) -> str:
+def _sentence(valid: list[str], error: BaseException) -> str:
     """The innermost reason, as one line that names the key."""
     while isinstance(error, HydraException) and (inner := error.__cause__ or error.__context__):
         error = inner
     if isinstance(error, OmegaConfBaseException):
         key = error.full_key or str(error.key)
         if "not in" in str(error.msg):
-            return _unknown(key, list(schemas.leaves(schema)))
+            return _unknown(key, valid)
         return f"{key}: {str(error.msg).splitlines()[0]}"
     return " ".join(str(error).split())

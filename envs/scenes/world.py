@@ -19,6 +19,7 @@ import numpy as np
 from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 
+from envs.copying import Remade
 from envs.kinematics import Chain
 from envs.playroom.robot import HOME
 from envs.scenes.control import delayed, joint_action, tool_action
@@ -35,7 +36,7 @@ ACTIONS = {"tool": 5, "joint": 8}
 _REACH = np.array([[0.20, -0.55, -0.02], [0.78, 0.50, 1.0]])  # a block beyond these is lost, m
 
 
-class WorldVectorEnv(VectorEnv):
+class WorldVectorEnv(Remade, VectorEnv):
     """n copies of a scene. See `reset` and `step` for shapes.
 
     Args:

@@ -1,4 +1,4 @@
-"""A world small enough to be learnt in seconds: reach a point in the plane."""
+"""Worlds small enough to be learnt in seconds: reach a point in the plane, by a shaped or a sparse reward."""
 
 from __future__ import annotations
 
@@ -55,6 +55,53 @@ class PointReach(VectorEnv):
         info = {"reward_terms": terms, "success": success, "final_obs": self.observation.copy()}
         self._begin(np.flatnonzero(terminated | truncated))
         return self.observation, terms.sum(1), terminated, truncated, info
+
+
+class PointGoal(PointReach):
+    """The same as a goal environment: dict observations, 0 within 0.15 of the goal, else -1, until the time limit.
+
+    ``shaped`` keeps the reward of `PointReach`; ``mode`` is the autoreset mode that it says it keeps to.
+    """
+
+    def __init__(
+        self, slots: int = 16, limit: int = 20, mode: AutoresetMode = AutoresetMode.SAME_STEP, shaped: bool = False
+    ) -> None:
+        super().__init__(slots, limit)
+        self.shaped = shaped
+        plane = gymnasium.spaces.Box(-np.inf, np.inf, (2,), np.float64)
+        parts: dict[str, gymnasium.Space] = {"observation": plane, "achieved_goal": plane, "desired_goal": plane}
+        self.single_observation_space = gymnasium.spaces.Dict(parts)
+        self.observation_space = gymnasium.vector.utils.batch_space(self.single_observation_space, slots)
+        self.metadata = {"autoreset_mode": mode}
+        self.max_steps, self.calls = limit, 0
+
+    def compute_reward(self, achieved_goal: np.ndarray, desired_goal: np.ndarray, info: Any) -> np.ndarray:
+        self.calls += 1
+        return np.where(np.linalg.norm(achieved_goal - desired_goal, axis=-1) < 0.15, 0.0, -1.0)
+
+    def _parts(self, flat: np.ndarray) -> dict[str, np.ndarray]:
+        wide = flat.astype(np.float64)
+        return {"observation": wide[:, :2], "achieved_goal": wide[:, :2], "desired_goal": wide[:, 2:]}
+
+    def reset(self, *, seed: Any = None, options: Any = None) -> Any:
+        if seed is None and hasattr(self, "rng"):
+            seed = self.rng.integers(1 << 30)
+        flat, info = super().reset(seed=seed)
+        self.elapsed[:] = 0
+        return self._parts(flat), info
+
+    def step(self, actions: np.ndarray) -> Any:
+        flat, reward, terminated, truncated, info = super().step(actions)
+        last = self._parts(info["final_obs"])
+        if not self.shaped:
+            reward = np.where(info["success"], 0.0, -1.0)
+        info |= {"final_obs": last}
+        return self._parts(flat), reward, terminated, truncated, info
+
+
+@pytest.fixture
+def point_goal() -> Callable[..., PointGoal]:
+    return PointGoal
 
 
 @pytest.fixture
