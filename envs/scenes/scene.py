@@ -129,7 +129,9 @@ def load(scene: str | Path | Document, blocks: int | None = None, sleep: bool = 
     for entry in (*objects, *document.fixtures):
         says = entry.text("says", entry.name.replace("_", " "))
         if not sayable(says) or says.lower() in [other.lower() for other in parts.says.values()]:
-            raise entry.wrong(f"says = '{says}' must differ from the others', and have no comma, 'and' or 'then'", "says")
+            raise entry.wrong(
+                f"says = '{says}' must differ from the others', and have no comma, 'and' or 'then'", "says"
+            )
         parts.says[entry.name] = says
     for entry in document.cameras:
         add_camera(spec, entry)
