@@ -41,7 +41,10 @@ class Randomisation:
         for name, given in ranges.items():
             if name not in QUANTITIES:
                 raise ValueError(f"unknown quantity '{name}' to randomise; valid: {', '.join(QUANTITIES)}")
-            low, high = (float(v) for v in given)
+            try:
+                low, high = (float(v) for v in given)
+            except (TypeError, ValueError) as error:
+                raise ValueError(f"randomise {name} = {given}: (low, high) is needed") from error
             floor = -np.inf if name == "camera" else 0.0
             if not (np.isfinite([low, high]).all() and floor <= low <= high and (name not in _SCALES or low > 0)):
                 raise ValueError(
@@ -98,13 +101,18 @@ class Randomisation:
             if self.delays:
                 self.values["delay"][slot] = round(self.values["delay"][slot])
                 self.delay[slot] = int(self.values["delay"][slot])
-                self.past[slot] = 0.0
         for name, view, at, nominal in self._fields:
             scale = self.values[name][slots].reshape(-1, *([1] * nominal.ndim))
             for row, slot in enumerate(slots):
                 view[(slot, *at)] = nominal * scale[row]
         if self._fields:
             self._simulation.batch.set_const(ids=slots.astype(np.int32))
+
+    def hold(self, slots: np.ndarray, grip: np.ndarray) -> None:
+        """What is on its way to ``slots`` int64[m] is to stay where they are, with the gripper as it is, grip [m]."""
+        if self.delays:
+            self.past[slots] = 0.0
+            self.past[slots, :, -1] = grip[:, None]
 
     def info(self) -> dict[str, np.ndarray]:
         """The values in force, copied."""

@@ -15,7 +15,7 @@ import numpy as np
 
 from envs.kinematics import solve
 from envs.playroom.draws import start_counter, uniform
-from envs.scenes.facts import L_GRIP, L_LAMPS, L_YAW
+from envs.scenes.facts import L_GRIP, L_LAMPS, L_YAW, turned
 from envs.scenes.predicates import (
     CLOSED,
     INSIDE,
@@ -83,6 +83,7 @@ def _into(counter, start, b, c, layout, slides, placed):
     """Puts block ``b`` into container ``c``, whose slide's value is in start[slides + …]; whether there was room."""
     (_, _, half, _), (_, _, axis, _, _), _, (centre, size, yaw, slide) = layout
     value = start[slides + slide[c]] if slide[c] >= 0 else 0.0
+    across = half[b, 0] + 0.005 > size[c, 0]  # too long for it that way
     for _ in range(20):
         reach = max(half[b, 0], half[b, 1])
         u = uniform(counter, -1.0, 1.0) * max(0.0, size[c, 0] - reach - 0.02)
@@ -96,7 +97,7 @@ def _into(counter, start, b, c, layout, slides, placed):
             start[4 * b] += axis[slide[c], 0] * value
             start[4 * b + 1] += axis[slide[c], 1] * value
         start[4 * b + 2] = centre[c, 2] + half[b, 2]
-        start[4 * b + 3] = uniform(counter, -0.25, 0.25)
+        start[4 * b + 3] = turned(yaw[c] + (math.pi / 2 if across else 0.0) + uniform(counter, -0.25, 0.25))
         if _fits(start, b, half, placed):
             return True
     return False

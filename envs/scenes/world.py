@@ -22,7 +22,7 @@ from gymnasium.vector.utils import batch_space
 from envs.kinematics import Chain
 from envs.playroom.robot import HOME
 from envs.scenes.control import delayed, joint_action, tool_action
-from envs.scenes.facts import columns, extract, latch_count, names, remember
+from envs.scenes.facts import L_GRIP, columns, extract, latch_count, names, remember_all
 from envs.scenes.randomisation import Randomisation
 from envs.scenes.scene import Scene, load
 from envs.scenes.starts import draw_starts, start_columns, write_starts
@@ -149,6 +149,8 @@ class WorldVectorEnv(VectorEnv):
             self._seed = int(first) if first is not None else self._seed
             self.episodes[:] = -1
         mask = options.pop("reset_mask", None)
+        if mask is not None and np.shape(mask) != (self.num_envs,):
+            raise ValueError(f"reset_mask has shape {np.shape(mask)}; ({self.num_envs},) is needed")
         slots = self._all if mask is None else np.flatnonzero(mask)
         self._restart(slots, options)
         self._pending[slots] = False
@@ -180,7 +182,7 @@ class WorldVectorEnv(VectorEnv):
         reward, success, terminated, truncated = self._settle(actions, broken)
         if fresh.size:  # next-step mode: this step only resets
             self._restart(fresh, {})
-            success[fresh] = terminated[fresh] = truncated[fresh] = False
+            success[fresh] = terminated[fresh] = truncated[fresh] = broken[fresh] = False
             reward[fresh] = 0.0
         observation = self.observation()
         info = self._info(success, broken)
@@ -224,6 +226,7 @@ class WorldVectorEnv(VectorEnv):
         self.simulation.set_state(slots, states[:, :size])
         self.latches[slots] = states[:, size : size + latches]
         self._qcmd[slots] = states[:, size + latches :]
+        self.randomisation.hold(slots, self.latches[slots, L_GRIP])
         self._extract(slots)
         self._held[slots] = self.elapsed[slots] = 0
         self._reached[slots] = False
@@ -264,9 +267,9 @@ class WorldVectorEnv(VectorEnv):
         s.clear(slots)
         write_starts(slots, starts, s.qpos, s.ctrl, self._qcmd, self.latches, self._chain, self._layout)
         self.randomisation.draw(self._seed, slots, self.episodes[slots])
+        self.randomisation.hold(slots, self.latches[slots, L_GRIP])
         self._extract(slots)
-        for slot in slots:
-            remember(self.latches[slot], self.facts[slot], self._layout)
+        remember_all(slots, self.latches, self.facts, self._layout)
         self._held[slots] = self.elapsed[slots] = 0
         self._reached[slots] = False
         self._begun(slots, place)
