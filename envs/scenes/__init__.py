@@ -1,1 +1,1 @@
-"""Worlds written as a page of YAML: a robot, fixtures, objects and cameras; predicates follow from the objects' kinds."""
+"""Worlds written as a page of YAML: a robot, fixtures, objects and cameras; predicates follow from their kinds."""

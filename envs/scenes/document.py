@@ -182,7 +182,7 @@ def parse(text: str, source: str = "scene", folder: Path | None = None) -> Docum
         fixtures=entries("fixtures"),
         cameras=entries("cameras"),
         robot=None if robot is None else _entry("robot", robot, ("robot",), lines, source),
-        places={name: spots.vector(name, 2) for name in places},
+        places={name: (x, y) for name in places for x, y in [spots.vector(name, 2)]},
         tasks=tasks,
         lines={f"{key[0]}.{key[1]}": line for key, line in lines.items() if len(key) == 2},
         **fields,

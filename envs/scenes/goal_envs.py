@@ -1,6 +1,6 @@
 """Goal environments: `Embodied/{Reach, Push, PickPlace, Stack, DrawerPlace, Rearrange}-v0`.
 
-Observations are dictionaries (observation, achieved_goal, desired_goal), the goal is where things shall be (metres, world
+Observations are dictionaries (observation, achieved_goal, desired_goal), the goal is where things shall be (m, world
 frame), and `compute_reward` is vectorised, so that hindsight relabelling works on them as it is.
 
 =========== ======================================================= ===========================================
@@ -12,8 +12,8 @@ DrawerPlace a cube into the drawer, which begins open               x y z of eve
 Rearrange   every cube to a spot of its own                         x y z of every cube
 =========== ======================================================= ===========================================
 
-Success: everything within ``tolerance`` of where it shall be. The sparse reward is 0 there and -1 elsewhere; ``dense`` is
-minus the mean distance, less a tenth of the tool's distance to the first thing that is out of place.
+Success: everything within ``tolerance`` of where it shall be. The sparse reward is 0 there and -1 elsewhere; ``dense``
+is minus the mean distance, less a tenth of the tool's distance to the first thing that is out of place.
 """
 
 from __future__ import annotations
@@ -76,7 +76,8 @@ class GoalVectorEnv(WorldVectorEnv):
         least = 0 if self.kind == "reach" else 2 if self.kind == "stack" else 1
         if not least <= count <= 6 or not 0 < tolerance < 1:
             raise ValueError(
-                f"blocks = {count}, tolerance = {tolerance}: {self.kind} takes {least} to 6 blocks and a tolerance in (0, 1) m"
+                f"blocks = {count}, tolerance = {tolerance}: {self.kind} takes {least} to 6 blocks and a tolerance "
+                "in (0, 1) m"
             )
         scene = "drawer_cubes" if self.kind == "drawer_place" else "cubes"
         super().__init__(

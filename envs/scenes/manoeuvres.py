@@ -1,8 +1,8 @@
 """Hand-written manoeuvres as phase machines: what scripted experts and scripted play of any scene are made of.
 
-A manoeuvre lives in one row of ``float64[n, SCRIPT]``: kind, phase, parameters and memory. `begin` and `aim` write such a
-row; `advance` turns rows and facts into ``tool`` actions, a control step at a time, until the row's status is FINISHED
-or FAILED. It sees facts and the scene's layout alone.
+A manoeuvre lives in one row of ``float64[n, SCRIPT]``: kind, phase, parameters and memory. `begin` and `aim` write such
+a row; `advance` turns rows and facts into ``tool`` actions, a control step at a time, until the row's status is
+FINISHED or FAILED. It sees facts and the scene's layout alone.
 
 =========== ============================================================================================
 REACH       move the tool to a point and hold the gripper as told
@@ -38,8 +38,8 @@ AIM_WORLD, AIM_BLOCK, AIM_CONTAINER = range(3)  # what a transport's target is r
 RUNNING, FINISHED, FAILED = range(3)
 
 SCRIPT = 21
-# CLOCK: steps in this phase. OBJECT: number of the block, slide or lamp. GOAL: x, y, z (m); GOAL_YAW: nan for as grasped.
-# CARRY: height of the tool (m). ANCHOR: where the block was taken or let go. MEMORY: the height there, or the lamp then.
+# CLOCK: steps in this phase. OBJECT: number of the block, slide or lamp. GOAL: x, y, z (m); GOAL_YAW: nan: as grasped.
+# CARRY: height of the tool (m). ANCHOR: where the block was taken or let go. MEMORY: the height there, or the lamp.
 KIND, PHASE, CLOCK, AGE, STATUS, OBJECT, AIM, OTHER = range(8)
 GOAL, GOAL_YAW, LENGTH, GRIPPER, CARRY = 8, 11, 12, 13, 14
 SPEED, GAIN, ANCHOR, GRASP_YAW, MEMORY = 15, 16, 17, 19, 20
@@ -56,8 +56,8 @@ _DRAWER_FLOOR = 0.043  # lowest height of the tool at a block in a drawer: the h
 
 @nb.njit(cache=True, nogil=True)
 def aim(s, relative_to, other, x, y, z, yaw, carry):
-    """Where the manoeuvre goes: a target (m) relative to the world, a block or a container, a yaw (rad; nan: whatever it
-    is), and the height (m) at which a block is carried. A push has its direction in (x, y)."""
+    """Where the manoeuvre goes: a target (m) relative to the world, a block or a container, a yaw (rad; nan: whatever
+    it is), and the height (m) at which a block is carried. A push has its direction in (x, y)."""
     s[AIM], s[OTHER] = relative_to, other
     s[GOAL], s[GOAL + 1], s[GOAL + 2] = x, y, z
     s[GOAL_YAW], s[CARRY] = yaw, carry

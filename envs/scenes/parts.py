@@ -129,7 +129,7 @@ def _block(parts: Parts, entry: Entry) -> None:
         entry.only("radius", *(("height",) if shape == 2 else ()), "mass", "friction", *_COMMON)
         radius = entry.number("radius", above=0.0)
         half = (radius, radius, entry.number("height", above=0.0) / 2 if shape == 2 else radius)
-    mass = entry.number("mass", 0.05, above=0.0)
+    mass, friction = entry.number("mass", 0.05, above=0.0), entry.number("friction", 1.2, low=0.0)
     index = len(parts.blocks)
     body = parts.spec.worldbody.add_body(name=entry.name, pos=(0.4 + 0.12 * (index % 3), 0.12 * (index // 3), half[2]))
     body.add_freejoint(name=entry.name)
@@ -137,7 +137,7 @@ def _block(parts: Parts, entry: Entry) -> None:
     size = half if shape == 0 else (half[0], half[2], 0) if shape == 2 else (half[0], 0, 0)
     body.add_geom(
         name=entry.name, type=kind, size=size, contype=OBJECT[0], conaffinity=OBJECT[1], condim=3 if shape == 0 else 6,
-        mass=mass, rgba=_colour(entry, (0.86, 0.18, 0.16)), friction=(entry.number("friction", 1.2, low=0.0), 0.01, 5e-4),
+        mass=mass, rgba=_colour(entry, (0.86, 0.18, 0.16)), friction=(friction, 0.01, 5e-4),
     )  # fmt: skip
     parts.blocks.append(Block(entry.name, half, shape))  # type: ignore[arg-type]
 

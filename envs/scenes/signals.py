@@ -1,7 +1,7 @@
 """What learners get from a scene's facts, in numba: where the goal wants things, reward terms, features.
 
-Reward terms, each fit for a critic of its own: ``task`` = (m + progress of the first term that does not hold) / k with m
-of k terms holding; ``reach`` = how close the tool is to what that term is about; ``safety`` = minus weighted costs.
+Reward terms, each fit for a critic of its own: ``task`` = (m + progress of the first term that does not hold) / k with
+m of k terms holding; ``reach`` = how close the tool is to what that term is about; ``safety`` = minus weighted costs.
 """
 
 from __future__ import annotations
@@ -199,7 +199,7 @@ def _progress(x, predicate, a, b, sign, px, py, layout, target):
 @nb.njit(cache=True, nogil=True)
 def slot_terms(x, action, count, codes, place, distance, lost, layout, target, terms, costs):
     """Fills one slot's terms float64[3] and costs float64[6]; target float64[3] is scratch."""
-    (bq, _, half, _), (sq, _, _, _, _), (lq, _), _ = layout
+    (bq, _, _, _), (sq, _, _, _, _), (lq, _), _ = layout
     holding, current = 0, -1
     for j in range(count):
         if distance[j] > 0.0:
@@ -269,7 +269,7 @@ def slot_features(x, count, codes, place, layout, target, o):
 
     What the goal wants of a thing stands beside it, as a difference, with a mask that says whether it wants anything.
     """
-    (bq, _, half, _), (sq, _, axis, handle, travel), (lq, top), _ = layout
+    (bq, _, _, _), (sq, _, axis, handle, travel), (lq, top), _ = layout
     for k in range(3):
         o[k] = (x[TOOL + k] - _CENTRE[k]) * 8.0
         o[3 + k] = x[TOOL_V + k] * 2.5

@@ -1,6 +1,6 @@
 """Where an episode of a scene begins: drawn from (seed, slot, episode) alone, and from what its goal asks for.
 
-A start is a row float64: x y z yaw of each block, value of each slide, lit of each lamp, tool x y z yaw, finger opening.
+A start is a row float64: x y z yaw of each block, value of each slide, lit of each lamp, tool x y z yaw, opening.
 What the goal does not speak of varies freely; what it speaks of is drawn so that the goal does not hold yet and can be
 brought about: `closed` begins open, `inside` with its drawer open, `taken_out` with the block inside, `swept_left` with
 room on the left, `turned_left` with the block turned to where the wrist can take it round.
@@ -130,7 +130,7 @@ def _draw(counter, start, count, codes, place, layout, area, workspace):
                 lit = codes[j, 3] < 0
         start[first_lamp + k] = 1.0 if lit else 0.0
     placed = np.zeros(blocks, np.bool_)
-    for turn in range(blocks):  # what the goal speaks of comes first, where it has room
+    for _ in range(blocks):  # what the goal speaks of comes first, where it has room
         b = -1
         spoken = False
         low, high = -math.pi / 4, math.pi / 4
@@ -226,8 +226,8 @@ def _places(counter, start, count, codes, place, half, area):
 def draw_starts(seed, slots, episodes, count, codes, place, placing, layout, area, workspace, starts):
     """Draws starts float64[m, start_columns] for slots int64[m]; fills undrawn places (nan) of terms in ``placing``.
 
-    placing bool[P]: which predicates have a place. Returns the row that a crowded scene leaves no room for in 200 tries,
-    or -1.
+    placing bool[P]: which predicates have a place. Returns the row that a crowded scene leaves no room for in 200
+    tries, or -1.
     """
     counter = np.zeros(1, np.uint64)
     half = layout[0][2]

@@ -32,7 +32,7 @@ def many(name: str, blocks: int | None = None) -> GoalVectorEnv:
 
 
 def chance(env: WorldVectorEnv, steps: int, seed: int = 0) -> np.ndarray:
-    return np.random.default_rng(seed).uniform(-1, 1, (steps, *env.action_space.shape))
+    return np.random.default_rng(seed).uniform(-1, 1, (steps, env.num_envs, 5))
 
 
 def points(goals: np.ndarray) -> np.ndarray:
@@ -106,7 +106,9 @@ def test_rewards_are_computed_for_any_number_of_goals_at_once(reward):
 def test_a_goal_is_reached_within_the_tolerance(tolerance):
     env = make("Push", 1, tolerance=tolerance)
     goal = np.array([0.4, 0.1, 0.02])
-    near, far = goal + [0.99 * tolerance, 0, 0], goal + [0, 1.01 * tolerance, 0]
+    near, far = goal.copy(), goal.copy()
+    near[0] += 0.99 * tolerance
+    far[1] += 1.01 * tolerance
     assert env.compute_reward(near, goal, {}) == 0
     assert env.compute_reward(far, goal, {}) == -1
 
