@@ -84,8 +84,6 @@ class GoalVectorEnv(WorldVectorEnv):
             num_envs, world.pop("scene", scene), blocks=count, max_steps=max_steps, hold=hold,
             terminate_on_success=terminate_on_success, **world,
         )  # fmt: skip
-        if len(self.scene.blocks) != count:  # a scene that was built already
-            raise ValueError(f"scene '{self.scene.name}' has {len(self.scene.blocks)} blocks, not {count}")
         if self.kind == "drawer_place" and [x.slide for x in self.scene.containers[:1]] != [0]:
             raise ValueError(f"scene '{self.scene.name}' has no drawer as its first container; {self.kind} needs one")
         n, size = num_envs, feature_count(*self.sizes)

@@ -20,6 +20,8 @@ __all__ = ["Layout", "Scene", "load"]
 
 _NAMES = f"names must be single words of letters, digits and _, other than {ANYWHERE}"
 _OVERLAP = 0.001  # m that two parts may reach into each other before the scene counts as broken
+_AREA = "the area"
+_OTHERS = {"link0": "the arm", _AREA: "the area where objects begin"}  # what fixtures must not stand in, by its body
 _CAMERAS = {"front": ((1.35, 0.42, 0.72), (0.44, 0.0, 0.08)), "top": ((0.48, 0.02, 1.45), (0.4799, 0.02, 0.0))}
 
 
@@ -206,23 +208,29 @@ def _empty(document: Document) -> mujoco.MjSpec:
 
 
 def _check_overlaps(scene: Scene) -> None:
-    """Fixtures must not stand in one another, nor in the arm at home. Objects are placed by resets."""
-    model = scene.spec.copy().compile()
+    """Fixtures must not stand in one another, nor in the arm at home or the area where resets place objects."""
+    spec = scene.spec.copy()
+    low_x, low_y, high_x, high_y = scene.document.area
+    tall = max((block.half[2] for block in scene.blocks), default=0.0)
+    if tall:
+        area = spec.worldbody.add_body(name=_AREA, pos=((low_x + high_x) / 2, (low_y + high_y) / 2, tall))
+        area.add_geom(type=mujoco.mjtGeom.mjGEOM_BOX, size=((high_x - low_x) / 2, (high_y - low_y) / 2, tall))
+    model = spec.compile()
     data = mujoco.MjData(model)
     data.qpos[:7] = HOME
     mujoco.mj_kinematics(model, data)
     order = [fixture.name for fixture in scene.document.fixtures]
     solid = [g for g in range(model.ngeom) if model.geom_contype[g] | model.geom_conaffinity[g]]
-    owner = {g: _owner(model, model.geom_bodyid[g], (*order, "link0")) for g in solid}
+    owner = {g: _owner(model, model.geom_bodyid[g], (*order, *_OTHERS)) for g in solid}
     for later, fixture in enumerate(scene.document.fixtures):
-        others = {*order[:later], "link0"}
+        others = {*order[:later], *_OTHERS}
         for a, b in product((g for g in solid if owner[g] == fixture.name), (g for g in solid if owner[g] in others)):
             reach = model.geom_rbound[a] + model.geom_rbound[b]
             if np.linalg.norm(data.geom_xpos[a] - data.geom_xpos[b]) > reach:
                 continue
             gap = mujoco.mj_geomDistance(model, data, a, b, 1.0, None)  # contacts leave out what both stands fixed
             if gap < -_OVERLAP:
-                other = "the arm" if owner[b] == "link0" else owner[b]
+                other = _OTHERS.get(owner[b], owner[b])
                 raise fixture.wrong(f"it stands {-1000 * gap:.0f} mm inside {other}; move one of them", "pos")
 
 

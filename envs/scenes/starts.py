@@ -117,9 +117,9 @@ def _draw(counter, start, count, codes, place, layout, area, workspace):
             if (p == OPEN or p == CLOSED) and a == s:
                 wants_open = (p == OPEN) == (sign > 0)
                 if wants_open:
-                    share = 0.0 if u < 0.6 else uniform(counter, 0.0, 0.6)
+                    share = 0.0 if u < 0.6 else uniform(counter, 0.0, 0.6 if p == OPEN else 0.1)
                 else:
-                    share = _OPENED if u < 0.6 else uniform(counter, 0.3, _OPENED)
+                    share = _OPENED if u < 0.6 else uniform(counter, 0.3 if p == CLOSED else 0.8, _OPENED)
             elif (p == INSIDE or p == TAKEN_OUT) and slide[b] == s:
                 share = uniform(counter, 0.88, _OPENED)
         start[first_slide + s] = share * travel[s]
@@ -205,20 +205,25 @@ def _draw(counter, start, count, codes, place, layout, area, workspace):
 
 @nb.njit(cache=True, nogil=True)
 def _places(counter, start, count, codes, place, half, area):
-    """Draws what is nan in place[4, 2]: away from where the block is, and from the others."""
+    """Draws what is nan in place[4, 2]: away from where the block is, and where there is most room for it."""
     for j in range(count):
         b = codes[j, 1]
         if codes[j, 2] >= 0 or not math.isnan(place[j, 0]) or b >= half.shape[0]:
             continue
+        best = -math.inf
         for _ in range(60):
             x, y = uniform(counter, area[0], area[2]), uniform(counter, area[1], area[3])
-            place[j, 0], place[j, 1] = x, y
-            fine = (x - start[4 * b]) ** 2 + (y - start[4 * b + 1]) ** 2 > 0.08**2
+            if (x - start[4 * b]) ** 2 + (y - start[4 * b + 1]) ** 2 < 0.08**2:
+                continue
+            room = 0.0
             for other in range(half.shape[0]):
-                gap = _gap(half, b, other)
-                if other != b and (x - start[4 * other]) ** 2 + (y - start[4 * other + 1]) ** 2 < gap * gap:
-                    fine = False
-            if fine:
+                if other != b:
+                    far = math.sqrt((x - start[4 * other]) ** 2 + (y - start[4 * other + 1]) ** 2)
+                    room = min(room, far - _gap(half, b, other))
+            if room > best:
+                best = room
+                place[j, 0], place[j, 1] = x, y
+            if room >= 0.0:
                 break
 
 

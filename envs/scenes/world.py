@@ -22,6 +22,7 @@ from gymnasium.vector.utils import batch_space
 from envs.kinematics import Chain
 from envs.playroom.robot import HOME
 from envs.scenes.control import delayed, joint_action, tool_action
+from envs.scenes.document import SceneError
 from envs.scenes.facts import L_GRIP, columns, extract, latch_count, names, remember_all
 from envs.scenes.randomisation import Randomisation
 from envs.scenes.scene import Scene, load
@@ -76,6 +77,8 @@ class WorldVectorEnv(VectorEnv):
         if num_envs < 1 or max_steps < 1 or hold < 1:
             raise ValueError(f"num_envs = {num_envs}, max_steps = {max_steps}, hold = {hold}: all must be at least 1")
         self.scene = scene if isinstance(scene, Scene) else load(scene, blocks)
+        if blocks is not None and len(self.scene.blocks) != blocks:  # a scene that was built already
+            raise ValueError(f"scene '{self.scene.name}' has {len(self.scene.blocks)} blocks, not {blocks}")
         self.num_envs, self.control, self.max_steps, self.hold = num_envs, control, max_steps, hold
         self.terminate_on_success, self.render_mode = terminate_on_success, render_mode
         self.autoreset_mode = AutoresetMode(autoreset_mode)
@@ -85,6 +88,11 @@ class WorldVectorEnv(VectorEnv):
         self.columns = names(*([x.name for x in group] for group in (parts.blocks, parts.slides, parts.lamps)))
         self.simulation = Simulation(parts.compiled(sleep), n, threads)
         self.substeps = max(1, round(1 / (CONTROL_HZ * self.simulation.model.opt.timestep)))
+        timestep = self.simulation.model.opt.timestep
+        if abs(self.substeps * timestep * CONTROL_HZ - 1) > 1e-6:
+            raise SceneError(
+                f"{parts.document.source}: timestep = {timestep:g} must divide {1 / CONTROL_HZ} s, a control step"
+            )
         chain = Chain.from_model(self.simulation.model, HOME)
         self._chain = (chain.positions, chain.rotations, chain.low, chain.high, chain.home)
         self._layout = parts.layout.arrays
@@ -219,7 +227,10 @@ class WorldVectorEnv(VectorEnv):
         return np.concatenate([self.simulation.get_state(slots), self.latches[slots], self._qcmd[slots]], axis=1)
 
     def set_state(self, states: np.ndarray, slots: np.ndarray | None = None) -> None:
-        """Puts slots into states from `get_state`; their goals stay, and what these look back to as well."""
+        """Puts slots into states from `get_state`; their goals stay, and what these look back to comes with the state.
+
+        What follows is the same to the last bit only without ``sleep``: what slept then is awake now.
+        """
         slots = self._all if slots is None else np.asarray(slots)
         size, latches = self.simulation.state_size, self.latches.shape[1]
         self.simulation.clear(slots)

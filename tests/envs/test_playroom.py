@@ -139,6 +139,32 @@ def test_no_goal_holds_at_its_start(crowd):
         assert not held.any(), [crowd.goal_text(slot) for slot in np.flatnonzero(held)]
 
 
+@pytest.mark.parametrize(
+    "goal",
+    [
+        "not open(drawer)",
+        "not closed(door)",
+        "not lit(red_lamp)",
+        "at(flat, anywhere)",
+        "placed(upright, anywhere)",
+        "inside(dice, drawer)",
+        "not inside(cube, shelf)",
+        "on(cube, flat)",
+        "open(drawer) & lit(red_lamp) & inside(cube, shelf) & closed(door)",
+    ],
+)
+def test_no_goal_of_ones_own_holds_at_its_start(crowd, goal):
+    try:
+        crowd.reset(seed=0, options={"goals": goal})
+        assert not (crowd.distance.min(axis=1) > 0).any()
+        (term, *_) = crowd.scene.vocabulary.parse(goal)
+        if "anywhere" in term.args:  # a place was drawn, away from the block
+            at = crowd.columns.index(f"{term.args[0]}_x")
+            assert np.linalg.norm(crowd.codes.place[:, 0] - crowd.facts[:, at : at + 2], axis=1).min() > 0.079
+    finally:
+        crowd.set_goals(TASKS)
+
+
 def test_nothing_begins_inside_anything(crowd):
     model = SCENE.model
     data = mujoco.MjData(model)

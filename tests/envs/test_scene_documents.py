@@ -110,6 +110,10 @@ BAD = {  # what is wrong: (scene, line, part of the sentence)
     "a door in a button": (
         "fixtures:\n  a: {type: button, pos: [0.5, 0.3]}\n  b: {type: door, pos: [0.5, 0.3]}\n", 3, "mm inside a"
     ),
+    "a board where blocks begin": (
+        f"objects:\n  red: {BOX}\nfixtures:\n  a: {{type: board, pos: [0.5, 0.1], size: [0.1, 0.1, 0.01], yaw: 20}}\n",
+        4, "inside the area where objects begin; move one of them"
+    ),
     "a board in the hand": (
         "fixtures:\n  a: {type: board, pos: [0.48, 0], size: [0.1, 0.1, 0.3]}\n", 2, "mm inside the arm"
     ),
@@ -132,7 +136,9 @@ def test_the_drawer_moved_into_the_shelf_of_the_playroom_is_refused():
 
 
 def test_what_only_touches_is_no_overlap():
-    build("fixtures:\n  a: {type: board, pos: [0.6, 0.3], size: [0.1, 0.1, 0.1]}\n"
+    build(f"objects:\n  red: {BOX}\nfixtures:\n"
+          "  over: {type: board, pos: [0.5, 0.15], size: [0.1, 0.1, 0.01], height: 0.05}\n"
+          "  a: {type: board, pos: [0.6, 0.3], size: [0.1, 0.1, 0.1]}\n"
           "  b: {type: board, pos: [0.7, 0.3], size: [0.1, 0.1, 0.1]}\n"
           "  c: {type: board, pos: [0.65, 0.3], size: [0.2, 0.1, 0.02], height: 0.1}\n")  # fmt: skip
 
@@ -188,6 +194,12 @@ def test_an_area_without_room_for_the_blocks_is_said_at_reset():
         ValueError, match=r"scene 'tiny' has no room for its 6 blocks in its area \[0.4, 0.0, 0.5, 0.1\]"
     ):
         env.reset(seed=0)
+
+
+@pytest.mark.parametrize("timestep", [0.03, 0.06, 10])
+def test_a_timestep_divides_a_control_step(timestep):
+    with pytest.raises(SceneError, match=rf"room\.yaml: timestep = {timestep} must divide 0\.05 s, a control step"):
+        PlayroomVectorEnv(1, "lifted(red)", build(f"timestep: {timestep}\nobjects:\n  red: {BOX}\n"))
 
 
 @pytest.mark.parametrize("blocks", [-1, 7])
