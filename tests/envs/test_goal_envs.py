@@ -11,6 +11,7 @@ import pytest
 from gymnasium.utils.env_checker import check_env
 from stable_baselines3.common.env_checker import check_env as sb3_check_env
 
+from envs.registry import make_vector
 from envs.scenes import goal_envs
 from envs.scenes.document import parse
 from envs.scenes.goal_envs import KINDS, GoalVectorEnv
@@ -53,7 +54,7 @@ def test_the_single_environments_pass_the_checks_of_gymnasium_and_stable_baselin
 
 @pytest.mark.parametrize("name", NAMES)
 def test_observations_are_in_their_space(name):
-    env = gymnasium.make_vec(f"Embodied/{name}-v0", num_envs=3, threads=1, max_steps=6)
+    env = make_vector(name.lower(), 3, threads=1, max_steps=6)
     assert isinstance(env.unwrapped, GoalVectorEnv)
     assert env.unwrapped.kind == NAMES[name]
     observation, info = env.reset(seed=0)
