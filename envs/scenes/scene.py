@@ -208,7 +208,10 @@ def _empty(document: Document) -> mujoco.MjSpec:
 
 
 def _check_overlaps(scene: Scene) -> None:
-    """Fixtures must not stand in one another, nor in the arm at home or the area where resets place objects."""
+    """Fixtures must not stand in one another, nor in the arm at home or the area where resets place objects.
+
+    Neither closed nor opened: what opens into another never opens.
+    """
     spec = scene.spec.copy()
     low_x, low_y, high_x, high_y = scene.document.area
     tall = max((block.half[2] for block in scene.blocks), default=0.0)
@@ -216,22 +219,30 @@ def _check_overlaps(scene: Scene) -> None:
         area = spec.worldbody.add_body(name=_AREA, pos=((low_x + high_x) / 2, (low_y + high_y) / 2, tall))
         area.add_geom(type=mujoco.mjtGeom.mjGEOM_BOX, size=((high_x - low_x) / 2, (high_y - low_y) / 2, tall))
     model = spec.compile()
-    data = mujoco.MjData(model)
-    data.qpos[:7] = HOME
-    mujoco.mj_kinematics(model, data)
     order = [fixture.name for fixture in scene.document.fixtures]
     solid = [g for g in range(model.ngeom) if model.geom_contype[g] | model.geom_conaffinity[g]]
     owner = {g: _owner(model, model.geom_bodyid[g], (*order, *_OTHERS)) for g in solid}
-    for later, fixture in enumerate(scene.document.fixtures):
-        others = {*order[:later], *_OTHERS}
-        for a, b in product((g for g in solid if owner[g] == fixture.name), (g for g in solid if owner[g] in others)):
+    pairs = [
+        (later, a, b)
+        for later, name in enumerate(order)
+        for a, b in product(solid, solid)
+        if owner[a] == name and owner[b] in {*order[:later], *_OTHERS}
+    ]
+    data = mujoco.MjData(model)
+    data.qpos[:7] = HOME
+    for opened in (False, True):
+        for slide in scene.slides:
+            data.qpos[model.joint(slide.name).qposadr[0]] = slide.travel if opened else 0.0
+        mujoco.mj_kinematics(model, data)
+        for later, a, b in pairs:
             reach = model.geom_rbound[a] + model.geom_rbound[b]
             if np.linalg.norm(data.geom_xpos[a] - data.geom_xpos[b]) > reach:
                 continue
             gap = mujoco.mj_geomDistance(model, data, a, b, 1.0, None)  # contacts leave out what both stands fixed
             if gap < -_OVERLAP:
-                other = _OTHERS.get(owner[b], owner[b])
-                raise fixture.wrong(f"it stands {-1000 * gap:.0f} mm inside {other}; move one of them", "pos")
+                other, when = _OTHERS.get(owner[b], owner[b]), ", opened" if opened else ""
+                what = f"it stands {-1000 * gap:.0f} mm inside {other}{when}; move one of them"
+                raise scene.document.fixtures[later].wrong(what, "pos")
 
 
 def _owner(model: mujoco.MjModel, body: int, names: Sequence[str]) -> str:

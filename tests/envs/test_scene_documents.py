@@ -110,6 +110,14 @@ BAD = {  # what is wrong: (scene, line, part of the sentence)
     "a door in a button": (
         "fixtures:\n  a: {type: button, pos: [0.5, 0.3]}\n  b: {type: door, pos: [0.5, 0.3]}\n", 3, "mm inside a"
     ),
+    "a drawer that opens into a board": (
+        "fixtures:\n  a: {type: board, pos: [0.5, 0.0], size: [0.1, 0.02, 0.08]}\n"
+        "  b: {type: drawer, pos: [0.5, -0.25]}\n", 3, "mm inside a, opened; move one of them"
+    ),
+    "a drawer that opens to where blocks begin": (
+        f"objects:\n  red: {BOX}\nfixtures:\n  a: {{type: drawer, pos: [0.5, -0.27]}}\n",
+        4, "inside the area where objects begin, opened; move"
+    ),
     "a board where blocks begin": (
         f"objects:\n  red: {BOX}\nfixtures:\n  a: {{type: board, pos: [0.5, 0.1], size: [0.1, 0.1, 0.01], yaw: 20}}\n",
         4, "inside the area where objects begin; move one of them"

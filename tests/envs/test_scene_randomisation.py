@@ -76,6 +76,20 @@ def test_only_slots_that_begin_are_drawn_anew():
     assert after["mass"][0] != info["mass"][0]
 
 
+def test_what_begins_anew_leaves_the_others_alone():
+    runs = []
+    for reset in (False, True):
+        env = make(3, randomise={"mass": (0.5, 2.0), "delay": (0, 2)}, autoreset_mode="Disabled")
+        env.reset(seed=0)
+        for k, action in enumerate(chance(env, 15)):
+            if reset and k == 5:
+                env.reset(options={"reset_mask": np.array([False, True, False])})
+            env.step(action)
+        runs.append(env.get_state())
+    np.testing.assert_array_equal(runs[0][[0, 2]], runs[1][[0, 2]])
+    assert not np.array_equal(runs[0][1], runs[1][1])
+
+
 def test_starts_do_not_depend_on_what_varies():
     plain, varied = make(6), make(6, randomise=RANGES)
     plain.reset(seed=0)
