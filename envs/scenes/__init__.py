@@ -1,1 +1,1 @@
-"""Worlds written as a page of YAML: a robot, fixtures, objects, cameras; predicates follow from what there is."""
+"""Worlds written as a page of YAML: a robot, fixtures, objects and cameras; predicates follow from their kinds."""

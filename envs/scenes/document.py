@@ -65,8 +65,7 @@ class Entry:
     def number(self, key: str, default: float | None = None, low: float = -math.inf, above: float = -math.inf) -> float:
         """A finite number at least ``low`` and greater than ``above``."""
         value = self.values.get(key, default)
-        fine = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-        if not fine or value < low or value <= above:  # type: ignore[operator]
+        if not _finite(value) or value < low or value <= above:  # type: ignore[operator]
             bound = f" greater than {above:g}" if above > -math.inf else f" at least {low:g}" if low > -math.inf else ""
             raise self.wrong(f"{key} = {_shown(value)} must be a finite number{bound}", key)
         return float(value)  # type: ignore[arg-type]
@@ -77,7 +76,7 @@ class Entry:
         if value is None:
             raise self.wrong(f"{key} is missing; {size} numbers are needed")
         right = isinstance(value, list | tuple) and len(value) == size
-        if not right or not all(isinstance(v, int | float) and math.isfinite(v) and v > above for v in value):
+        if not right or not all(_finite(v) and v > above for v in value):
             bound = f" greater than {above:g}" if above > -math.inf else ""
             raise self.wrong(f"{key} = {_shown(value)} must be {size} finite numbers{bound}", key)
         return tuple(float(v) for v in value)
@@ -140,7 +139,8 @@ def parse(text: str, source: str = "scene", folder: Path | None = None) -> Docum
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         where = f" line {mark.line + 1}" if mark else ""
-        raise SceneError(f"{source}{where}: this is not YAML: {getattr(error, 'problem', error)}") from error
+        problem = getattr(error, "problem", None) or str(error).splitlines()[0]
+        raise SceneError(f"{source}{where}: this is not YAML: {problem}") from error
     lines: dict[tuple[str, ...], int] = {}
     values = _plain(root, (), lines, source)
     if not isinstance(values, dict):
@@ -150,21 +150,26 @@ def parse(text: str, source: str = "scene", folder: Path | None = None) -> Docum
             raise SceneError(f"{source} line {lines[key,]}: unknown key '{key}'; valid: {', '.join(_SECTIONS)}")
     whole = Entry(source, "scene", values, {"": 1, **{k[0]: v for k, v in lines.items() if len(k) == 1}}, source)
 
-    def entries(section: str) -> tuple[Entry, ...]:
-        found = values.get(section) or {}
+    def section(key: str, what: str) -> dict[str, Any]:
+        found = values.get(key) or {}
         if not isinstance(found, dict):
-            raise whole.wrong(f"{section} must be a mapping from names to parts", section)
-        return tuple(_entry(name, part, (section, name), lines, source) for name, part in found.items())
+            raise whole.wrong(f"{key} must be a mapping from names to {what}", key)
+        return found
+
+    def entries(key: str) -> tuple[Entry, ...]:
+        return tuple(_entry(name, part, (key, name), lines, source) for name, part in section(key, "parts").items())
 
     fields: dict[str, Any] = {}
     for key, size in (("area", 4), ("workspace", 6)):
         if key in values:
             fields[key] = whole.vector(key, size)
+            if any(low >= high for low, high in zip(fields[key], fields[key][size // 2 :], strict=False)):
+                raise whole.wrong(f"{key} = {values[key]} must be its low corner, then its high one", key)
     if "timestep" in values:
         fields["timestep"] = whole.number("timestep", above=0.0)
-    places = values.get("places") or {}
+    places = section("places", "[x, y]")
     spots = Entry("places", "places", places, {"": 1, **_below(lines, "places")}, source)
-    tasks = values.get("tasks") or {}
+    tasks = section("tasks", "goals")
     for name, goal in tasks.items():
         if not isinstance(goal, str):
             raise SceneError(f"{source} line {lines['tasks', name]}: task '{name}' must be a goal such as open(drawer)")
@@ -177,7 +182,7 @@ def parse(text: str, source: str = "scene", folder: Path | None = None) -> Docum
         fixtures=entries("fixtures"),
         cameras=entries("cameras"),
         robot=None if robot is None else _entry("robot", robot, ("robot",), lines, source),
-        places={name: (spots.vector(name, 2)[0], spots.vector(name, 2)[1]) for name in places},
+        places={name: (x, y) for name in places for x, y in [spots.vector(name, 2)]},
         tasks=tasks,
         lines={f"{key[0]}.{key[1]}": line for key, line in lines.items() if len(key) == 2},
         **fields,
@@ -214,7 +219,14 @@ def _plain(node: yaml.Node | None, path: tuple[str, ...], lines: dict[tuple[str,
         return out
     if isinstance(node, yaml.SequenceNode):
         return [_plain(item, (*path, str(i)), lines, source) for i, item in enumerate(node.value)]
-    return yaml.SafeLoader("").construct_object(node)
+    try:
+        return yaml.SafeLoader("").construct_object(node)
+    except (yaml.YAMLError, ValueError) as error:  # a tag there is not, a date that never was
+        raise SceneError(f"{source} line {lines[path]}: '{node.value}' can't be read") from error
+
+
+def _finite(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def _shown(value: Any) -> str:

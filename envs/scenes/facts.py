@@ -22,7 +22,17 @@ import numpy as np
 
 from envs.kinematics import tool_motion
 
-__all__ = ["BLOCKS", "BLOCK_STRIDE", "columns", "extract", "latch_count", "names", "remember", "slot_facts"]
+__all__ = [
+    "BLOCKS",
+    "BLOCK_STRIDE",
+    "columns",
+    "extract",
+    "latch_count",
+    "names",
+    "remember",
+    "remember_all",
+    "slot_facts",
+]
 
 TOOL, YAW, WIDTH, TOOL_V, LAG, GRIP, JOINTS = 0, 3, 4, 6, 9, 13, 14
 BLOCKS, BLOCK_STRIDE = 21, 15
@@ -168,8 +178,15 @@ def remember(latches, x, layout):
 
 
 @nb.njit(cache=True, nogil=True)
+def remember_all(slots, latches, facts, layout):
+    """`remember` for ``slots`` int64[m]."""
+    for i in slots:
+        remember(latches[i], facts[i], layout)
+
+
+@nb.njit(cache=True, nogil=True)
 def extract(slots, qpos, qvel, latches, facts, lost, chain, layout, bounds):
-    """Facts of ``slots`` int64[m] after their simulations were written; their goals begin now."""
+    """Facts of ``slots`` int64[m] after their simulations were written."""
     axes, origins = np.empty((7, 3)), np.empty((7, 3))
     rot, tmp, pose = np.empty((3, 3)), np.empty((3, 3)), np.empty(7)
     for i in slots:

@@ -1,7 +1,7 @@
 """Goal environments: `Embodied/{Reach, Push, PickPlace, Stack, DrawerPlace, Rearrange}-v0`.
 
-Observations are dictionaries (observation, achieved_goal, desired_goal), the goal is where things shall be (metres,
-world frame), and `compute_reward` is vectorised, so that hindsight relabelling works on them as it is.
+Observations are dictionaries (observation, achieved_goal, desired_goal), the goal is where things shall be (m, world
+frame), and `compute_reward` is vectorised, so that hindsight relabelling works on them as it is.
 
 =========== ======================================================= ===========================================
 Reach       the tool to a point                                     achieved: tool x y z
@@ -13,7 +13,7 @@ Rearrange   every cube to a spot of its own                         x y z of eve
 =========== ======================================================= ===========================================
 
 Success: everything within ``tolerance`` of where it shall be. The sparse reward is 0 there and -1 elsewhere; ``dense``
-is minus the mean distance, and a step's is less by a tenth of the tool's distance to the first thing out of place.
+is minus the mean distance, less a tenth of the tool's distance to the first thing that is out of place.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from gymnasium.vector.utils import batch_space
 from envs.kinematics import tool_motion
 from envs.playroom.draws import start_counter, uniform
 from envs.scenes.facts import BLOCK_STRIDE, BLOCKS, TOOL, slot_facts
-from envs.scenes.predicates import OPEN, Codes
+from envs.scenes.predicates import INSIDE, Codes
 from envs.scenes.signals import LIMIT, feature_count, slot_features
 from envs.scenes.words import PREDICATES
 from envs.scenes.world import _REACH, WorldVectorEnv
@@ -76,14 +76,16 @@ class GoalVectorEnv(WorldVectorEnv):
         least = 0 if self.kind == "reach" else 2 if self.kind == "stack" else 1
         if not least <= count <= 6 or not 0 < tolerance < 1:
             raise ValueError(
-                f"blocks = {count}, tolerance = {tolerance}: {self.kind} takes {least} to 6 blocks "
-                "and a tolerance between 0 and 1 m"
+                f"blocks = {count}, tolerance = {tolerance}: {self.kind} takes {least} to 6 blocks and a tolerance "
+                "in (0, 1) m"
             )
         scene = "drawer_cubes" if self.kind == "drawer_place" else "cubes"
         super().__init__(
             num_envs, world.pop("scene", scene), blocks=count, max_steps=max_steps, hold=hold,
             terminate_on_success=terminate_on_success, **world,
         )  # fmt: skip
+        if self.kind == "drawer_place" and [x.slide for x in self.scene.containers[:1]] != [0]:
+            raise ValueError(f"scene '{self.scene.name}' has no drawer as its first container; {self.kind} needs one")
         n, size = num_envs, feature_count(*self.sizes)
         self.reward, self.tolerance = reward, float(tolerance)
         self.goal_size = 3 if self.kind == "reach" else 3 * count
@@ -99,7 +101,7 @@ class GoalVectorEnv(WorldVectorEnv):
         self._codes = Codes(n)  # what starts are drawn for: nothing, or an open drawer
         if self.kind == "drawer_place":
             self._codes.count[:] = 1
-            self._codes.codes[:, 0] = OPEN, 0, -1, -1  # begins open
+            self._codes.codes[:, 0] = INSIDE, 0, 0, 1
 
     def observation(self) -> dict[str, np.ndarray]:
         features = self._features.copy()
@@ -159,9 +161,29 @@ class GoalVectorEnv(WorldVectorEnv):
 
 
 @nb.njit(cache=True, nogil=True)
+def _store(counter, x, layout, g):
+    """Writes a spot of the open drawer, of some the one with most room about it, as block 0's goal g[:3]."""
+    (bq, _, half, _), (_, _, axis, _, _), _, (centre, _, yaw, _) = layout
+    value = x[BLOCKS + BLOCK_STRIDE * bq.shape[0]]
+    cos, sin = math.cos(yaw[0]), math.sin(yaw[0])
+    best = -1.0
+    for _ in range(20):
+        u, v = uniform(counter, -0.04, 0.04), uniform(counter, 0.0, 0.03)
+        px = centre[0, 0] + cos * u - sin * v + axis[0, 0] * value
+        py = centre[0, 1] + sin * u + cos * v + axis[0, 1] * value
+        room = 0.05
+        for other in range(1, bq.shape[0]):
+            q = BLOCKS + BLOCK_STRIDE * other
+            room = min(room, math.sqrt((x[q] - px) ** 2 + (x[q + 1] - py) ** 2))
+        if room > best:
+            best = room
+            g[0], g[1], g[2] = px, py, centre[0, 2] + half[0, 2]
+
+
+@nb.njit(cache=True, nogil=True)
 def draw_goals(kind, seed, slots, episodes, facts, layout, area, workspace, goal):
     """Draws goals float64[n, G] of ``slots`` from (seed, slot, episode) alone, given where things are."""
-    (bq, _, half, _), (_, _, axis, _, _), _, (centre, _, _, _) = layout
+    (bq, _, half, _), _, _, _ = layout
     blocks = bq.shape[0]
     counter = np.zeros(1, np.uint64)
     for row in range(slots.shape[0]):
@@ -191,8 +213,8 @@ def draw_goals(kind, seed, slots, episodes, facts, layout, area, workspace, goal
                         and (g[3 * b] - g[3 * other]) ** 2 + (g[3 * b + 1] - g[3 * other + 1]) ** 2 < _APART**2
                     ):
                         fine = False
-                    still = other > b and (kind == _PUSHING or kind == _PICKING)  # the others stay where they are
-                    if still and (g[3 * b] - x[q]) ** 2 + (g[3 * b + 1] - x[q + 1]) ** 2 < _APART**2:
+                    still = kind == _PUSHING or kind == _PICKING or kind == _STACKING  # the others stay for now
+                    if still and other > b and (g[3 * b] - x[q]) ** 2 + (g[3 * b + 1] - x[q + 1]) ** 2 < _APART**2:
                         fine = False
                 if fine:
                     break
@@ -203,10 +225,7 @@ def draw_goals(kind, seed, slots, episodes, facts, layout, area, workspace, goal
                 g[3 * b], g[3 * b + 1] = g[0], g[1]
                 g[3 * b + 2] = g[3 * (b - 1) + 2] + half[b - 1, 2] + half[b, 2]
             if kind == _STORING and b == 0:
-                value = x[BLOCKS + BLOCK_STRIDE * blocks]
-                g[0] = centre[0, 0] + uniform(counter, -0.04, 0.04) + axis[0, 0] * value
-                g[1] = centre[0, 1] + uniform(counter, 0.0, 0.03) + axis[0, 1] * value
-                g[2] = centre[0, 2] + half[0, 2]
+                _store(counter, x, layout, g)
 
 
 @nb.njit(cache=True, nogil=True)

@@ -20,6 +20,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 import mujoco
 import numpy as np
@@ -128,7 +129,7 @@ def _block(parts: Parts, entry: Entry) -> None:
         entry.only("radius", *(("height",) if shape == 2 else ()), "mass", "friction", *_COMMON)
         radius = entry.number("radius", above=0.0)
         half = (radius, radius, entry.number("height", above=0.0) / 2 if shape == 2 else radius)
-    mass = entry.number("mass", 0.05, above=0.0)
+    mass, friction = entry.number("mass", 0.05, above=0.0), entry.number("friction", 1.2, low=0.0)
     index = len(parts.blocks)
     body = parts.spec.worldbody.add_body(name=entry.name, pos=(0.4 + 0.12 * (index % 3), 0.12 * (index // 3), half[2]))
     body.add_freejoint(name=entry.name)
@@ -142,41 +143,52 @@ def _block(parts: Parts, entry: Entry) -> None:
     parts.blocks.append(Block(entry.name, half, shape))  # type: ignore[arg-type]
 
 
-def _mjcf(parts: Parts, entry: Entry, folder) -> None:
-    """A free thing out of somebody's MJCF (or URDF): its one body, made free."""
+def _mjcf(parts: Parts, entry: Entry, folder: Path) -> None:
+    """A free thing out of somebody's MJCF (or URDF): its one body, made free, with its frame in its middle."""
     entry.only("file", "mass", *_COMMON)
     path = folder / entry.text("file")
     try:
         child = mujoco.MjSpec.from_file(str(path))
-        bodies = child.worldbody.bodies
-        if len(bodies) != 1:
-            raise entry.wrong(f"{path.name} has {len(bodies)} bodies below its world; an object needs one", "file")
-        size = _extent(mujoco.MjSpec.from_file(str(path)).compile())
-        body = parts.spec.worldbody.add_frame(pos=(0.4, 0.1 * len(parts.blocks), 0.1)).attach_body(bodies[0], "", "")
+        model = child.copy().compile()
     except (ValueError, OSError) as error:
-        if isinstance(error, type(entry.wrong(""))):
-            raise
         raise entry.wrong(f"{path.name} is not a model: {str(error).splitlines()[0]}", "file") from error
+    if model.nbody != 2 or model.body_geomnum[1] == 0:
+        raise entry.wrong(f"{path.name} has {model.nbody - 1} bodies; an object is one, with geoms", "file")
+    frame = parts.spec.worldbody.add_frame(pos=(0.4, 0.1 * len(parts.blocks), 0.1))
+    body = frame.attach_body(child.worldbody.bodies[0], f"{entry.name} ", "")
     body.name = entry.name
     for joint in list(body.joints):
         parts.spec.delete(joint)
     body.add_freejoint(name=entry.name)
+    middle, half = _extent(model)
     for geom in body.geoms:
         geom.contype, geom.conaffinity = OBJECT
-    parts.blocks.append(Block(entry.name, size, 0))
+        if np.isnan(geom.fromto[0]):
+            geom.pos = geom.pos - middle
+        else:
+            geom.fromto = geom.fromto - np.tile(middle, 2)
+        if "colour" in entry.values:
+            geom.rgba = _colour(entry, (0.0, 0.0, 0.0))
+    mass = float(model.body_mass[1])
+    body.explicitinertial = True
+    body.mass = entry.number("mass", mass, above=0.0)
+    body.inertia = model.body_inertia[1] * (body.mass / mass)
+    body.fullinertia = np.full(6, np.nan)
+    body.ipos, body.iquat = model.body_ipos[1] - middle, model.body_iquat[1]
+    parts.blocks.append(Block(entry.name, half, 0))
 
 
-def _extent(model: mujoco.MjModel) -> tuple[float, float, float]:
-    """Half edges of the box around a model's geoms, about its first body's frame (m)."""
-    data = mujoco.MjData(model)
-    mujoco.mj_forward(model, data)
-    centre = data.xpos[1]
-    reach = np.zeros(3)
-    for geom in range(model.ngeom):
-        turn = np.abs(data.geom_xmat[geom].reshape(3, 3))
-        middle = data.geom_xpos[geom] + data.geom_xmat[geom].reshape(3, 3) @ model.geom_aabb[geom, :3] - centre
-        reach = np.maximum(reach, np.abs(middle) + turn @ model.geom_aabb[geom, 3:])
-    return float(reach[0]), float(reach[1]), float(reach[2])
+def _extent(model: mujoco.MjModel) -> tuple[np.ndarray, tuple[float, float, float]]:
+    """Middle and half edges of the box around the first body's geoms, in its frame (m)."""
+    low, high = np.full(3, np.inf), np.full(3, -np.inf)
+    turn = np.zeros(9)
+    for geom in range(model.body_geomadr[1], model.body_geomadr[1] + model.body_geomnum[1]):
+        mujoco.mju_quat2Mat(turn, model.geom_quat[geom])
+        middle = model.geom_pos[geom] + turn.reshape(3, 3) @ model.geom_aabb[geom, :3]
+        reach = np.abs(turn.reshape(3, 3)) @ model.geom_aabb[geom, 3:]
+        low, high = np.minimum(low, middle - reach), np.maximum(high, middle + reach)
+    x, y, z = (high - low) / 2
+    return (low + high) / 2, (float(x), float(y), float(z))
 
 
 def _drawer(parts: Parts, entry: Entry) -> None:

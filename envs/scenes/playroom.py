@@ -106,7 +106,9 @@ class PlayroomVectorEnv(WorldVectorEnv):
         if which is None:
             which = (slots + self.episodes[slots] * 7919 + self._seed % len(self.goals)) % len(self.goals)
         which = np.asarray(which)
-        which = which[slots] if len(which) == self.num_envs else which
+        if which.dtype.kind not in "iu" or which.shape not in ((), (self.num_envs,), slots.shape):
+            raise ValueError(f"which = {which} must be the index of a goal, or {self.num_envs} of them")
+        which = which[slots] if which.shape == (self.num_envs,) else np.broadcast_to(which, slots.shape)
         if which.min(initial=0) < 0 or which.max(initial=0) >= len(self.goals):
             raise ValueError(f"goal index {which} is out of range; valid: 0 to {len(self.goals) - 1}")
         self.goal_of[slots] = which

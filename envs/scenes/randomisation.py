@@ -12,8 +12,8 @@ colour     each block's colour moves by up to this much a channel               
 camera     metres by which every camera is moved, along each axis                ``camera_shift`` [n, 3]
 ========== ===================================================================== =======================
 
-Each is given as (low, high); a draw depends on (seed, slot, episode) alone. A quantity not named stays as it is, and
-costs nothing.
+Each is given as (low, high); a draw depends on (seed, slot, episode) alone, not on what else varies. A quantity not
+named stays as it is, and costs nothing.
 """
 
 from __future__ import annotations
@@ -41,7 +41,10 @@ class Randomisation:
         for name, given in ranges.items():
             if name not in QUANTITIES:
                 raise ValueError(f"unknown quantity '{name}' to randomise; valid: {', '.join(QUANTITIES)}")
-            low, high = (float(v) for v in given)
+            try:
+                low, high = (float(v) for v in given)
+            except (TypeError, ValueError) as error:
+                raise ValueError(f"randomise {name} = {given}: (low, high) is needed") from error
             floor = -np.inf if name == "camera" else 0.0
             if not (np.isfinite([low, high]).all() and floor <= low <= high and (name not in _SCALES or low > 0)):
                 raise ValueError(
@@ -68,7 +71,8 @@ class Randomisation:
         }
         for name, fields in wanted.items():
             for field, where in fields if name in self.ranges else ():
-                at = where if isinstance(where, tuple) else (where,)
+                first, *rest = where if isinstance(where, tuple) else (where,)
+                at = (np.array(first, np.int64), *rest)
                 view = simulation.batch.expand(field)
                 self._fields.append((name, view, at, np.array(getattr(model, field)[at])))
         self.values: dict[str, np.ndarray] = {
@@ -77,47 +81,60 @@ class Randomisation:
         self.delays = "delay" in self.ranges
         self.delay = np.zeros(n, np.int64)
         self.past = np.zeros((n, MAX_DELAY + 1, actions))
-        self.colours: Any = np.zeros((n, self._count, 3)) if "colour" in self.ranges else None
+        self.colours = np.zeros((n, self._count, 3))
         self._nominal = np.array([model.geom_rgba[model.body_geomadr[b], :3] for b in blocks]).reshape(-1, 3)
-        self.camera_shift: Any = np.zeros((n, 3)) if "camera" in self.ranges else None
+        self.camera_shift = np.zeros((n, 3))
 
     def draw(self, seed: int, slots: np.ndarray, episodes: np.ndarray) -> None:
         """New values for ``slots`` int64[m], whose simulations were just cleared."""
         if not self.ranges:
             return
-        for slot, episode in zip(slots.tolist(), episodes.tolist(), strict=True):
-            rng = np.random.default_rng((seed, slot, episode, 0xD0))
-            for name, (low, high) in self.ranges.items():
-                if name == "colour":
-                    shift = rng.uniform(-1, 1, (self._count, 3)) * rng.uniform(low, high)
-                    self.colours[slot] = np.clip(self._nominal + shift, 0.0, 1.0)
-                elif name == "camera":
-                    self.camera_shift[slot] = rng.uniform(low, high, 3)
-                else:
-                    self.values[name][slot] = rng.uniform(low, high)
-            if self.delays:
-                self.delay[slot] = int(np.rint(self.values["delay"][slot]))
-                self.values["delay"][slot] = self.delay[slot]
-                self.past[slot] = 0.0
+        from envs.scenes.noise import draw_units
+
+        for name, (low, high) in self.ranges.items():
+            u = np.empty((len(slots), {"colour": 1 + 3 * self._count, "camera": 3}.get(name, 1)))
+            draw_units(seed, QUANTITIES.index(name), slots, episodes, u)
+            drawn = low + (high - low) * u[:, 0]
+            if name == "colour":
+                shift = (2 * u[:, 1:] - 1) * drawn[:, None]
+                self.colours[slots] = np.clip(self._nominal + shift.reshape(-1, self._count, 3), 0.0, 1.0)
+            elif name == "camera":
+                self.camera_shift[slots] = low + (high - low) * u
+            else:
+                self.values[name][slots] = np.round(drawn) if name == "delay" else drawn
+        if self.delays:
+            self.delay[slots] = self.values["delay"][slots]
         for name, view, at, nominal in self._fields:
             scale = self.values[name][slots].reshape(-1, *([1] * nominal.ndim))
-            for row, slot in enumerate(slots):
-                view[(slot, *at)] = nominal * scale[row]
+            view[(slots[:, None], *at)] = nominal * scale
         if self._fields:
             self._simulation.batch.set_const(ids=slots.astype(np.int32))
+
+    def hold(self, slots: np.ndarray, grip: np.ndarray) -> None:
+        """What is on its way to ``slots`` int64[m] is to stay where they are, with the gripper as it is, grip [m]."""
+        if self.delays:
+            self.past[slots] = 0.0
+            self.past[slots, :, -1] = grip[:, None]
 
     def info(self) -> dict[str, np.ndarray]:
         """The values in force, copied."""
         found = {name: values.copy() for name, values in self.values.items() if name not in ("colour", "camera")}
-        if self.colours is not None:
+        if "colour" in self.ranges:
             found["colours"] = self.colours.copy()
-        if self.camera_shift is not None:
+        if "camera" in self.ranges:
             found["camera_shift"] = self.camera_shift.copy()
         return found
 
     def colours_by_geom(self) -> dict[str, np.ndarray] | None:
         """Block -> colours float[n, 3], for a renderer; None where they stay as they are."""
-        return None if self.colours is None else dict(zip(self._blocks, self.colours.transpose(1, 0, 2), strict=True))
+        if "colour" not in self.ranges:
+            return None
+        return dict(zip(self._blocks, self.colours.transpose(1, 0, 2), strict=True))
+
+    @property
+    def camera_offset(self) -> np.ndarray | None:
+        """How far cameras are moved, float[n, 3] (m, their own axes), for a renderer; None where they stay."""
+        return self.camera_shift if "camera" in self.ranges else None
 
     def noise(self, seed: int, episodes: np.ndarray, elapsed: np.ndarray, features: np.ndarray) -> None:
         """Adds sensor noise to features float32[n, F], in place: drawn from (seed, slot, episode, step) alone."""

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import product
 from pathlib import Path
 
 import mujoco
@@ -13,11 +14,14 @@ import numpy as np
 from envs.playroom.robot import HOME, add_arm
 from envs.scenes.document import Document, Entry, SceneError, read
 from envs.scenes.parts import FINGER, FIXTURES, HAND, OBJECTS, TABLE, Block, Container, Lamp, Parts, Slide, add_camera
-from envs.scenes.words import Vocabulary
+from envs.scenes.words import ANYWHERE, Vocabulary, sayable
 
 __all__ = ["Layout", "Scene", "load"]
 
+_NAMES = f"names must be single words of letters, digits and _, other than {ANYWHERE}"
 _OVERLAP = 0.001  # m that two parts may reach into each other before the scene counts as broken
+_AREA = "the area"
+_OTHERS = {"link0": "the arm", _AREA: "the area where objects begin"}  # what fixtures must not stand in, by its body
 _CAMERAS = {"front": ((1.35, 0.42, 0.72), (0.44, 0.0, 0.08)), "top": ((0.48, 0.02, 1.45), (0.4799, 0.02, 0.0))}
 
 
@@ -117,14 +121,20 @@ def load(scene: str | Path | Document, blocks: int | None = None, sleep: bool = 
     objects = document.objects if blocks is None else document.objects[:blocks]
     if blocks is not None and not 0 <= blocks <= len(document.objects):
         raise SceneError(f"blocks = {blocks}: {document.source} has {len(document.objects)} objects")
-    _refuse_repeats(document)
+    taken = {x.name for group in (spec.bodies, spec.joints, spec.geoms) for x in group}
+    _refuse_names(document, taken)
     for entry in objects:
         build = _type(entry, OBJECTS)
         build(parts, entry, document.folder) if entry.type == "mjcf" else build(parts, entry)
     for entry in document.fixtures:
         _type(entry, FIXTURES)(parts, entry)
     for entry in (*objects, *document.fixtures):
-        parts.says[entry.name] = entry.text("says", entry.name.replace("_", " "))
+        says = entry.text("says", entry.name.replace("_", " "))
+        if not sayable(says) or says.lower() in [other.lower() for other in parts.says.values()]:
+            raise entry.wrong(
+                f"says = '{says}' must differ from the others', and have no comma, 'and' or 'then'", "says"
+            )
+        parts.says[entry.name] = says
     for entry in document.cameras:
         add_camera(spec, entry)
     for name, (pos, target) in _CAMERAS.items():
@@ -159,16 +169,21 @@ def _type(entry: Entry, known: Mapping):
     return known[entry.type]
 
 
-def _refuse_repeats(document: Document) -> None:
-    seen: dict[str, str] = dict.fromkeys(document.places, "places")
+def _refuse_names(document: Document, taken: set[str]) -> None:
+    """Names must differ, be words that a goal can be written with, and not be those of the arm and the table."""
+    line = {name: document.lines[f"places.{name}"] for name in document.places}
+    for name in document.places:
+        if not name.isidentifier() or name == ANYWHERE:
+            raise SceneError(f"{document.source} line {line[name]}: {name}: {_NAMES}")
+    seen = set(document.places)
     for entry in (*document.objects, *document.fixtures):
-        if entry.name in seen or not entry.name.isidentifier() or entry.name == "anywhere":
-            raise entry.wrong(
-                "names must be single words, and differ"
-                if entry.name not in seen
-                else f"there is a {entry.name} already"
-            )
-        seen[entry.name] = "objects"
+        if entry.name in seen:
+            raise entry.wrong(f"there is a {entry.name} already; names must differ")
+        if not entry.name.isidentifier() or entry.name == ANYWHERE:
+            raise entry.wrong(_NAMES)
+        if entry.name in taken:
+            raise entry.wrong("this is the name of a part of the arm or the table; give it another")
+        seen.add(entry.name)
 
 
 def _empty(document: Document) -> mujoco.MjSpec:
@@ -193,30 +208,45 @@ def _empty(document: Document) -> mujoco.MjSpec:
 
 
 def _check_overlaps(scene: Scene) -> None:
-    """Fixtures must not stand in one another, nor the arm at home in them. Objects are placed by resets."""
-    model = scene.spec.copy().compile()
+    """Fixtures must not stand in one another, nor in the arm at home or the area where resets place objects.
+
+    Neither closed nor opened: what opens into another never opens.
+    """
+    spec = scene.spec.copy()
+    low_x, low_y, high_x, high_y = scene.document.area
+    tall = max((block.half[2] for block in scene.blocks), default=0.0)
+    if tall:
+        area = spec.worldbody.add_body(name=_AREA, pos=((low_x + high_x) / 2, (low_y + high_y) / 2, tall))
+        area.add_geom(type=mujoco.mjtGeom.mjGEOM_BOX, size=((high_x - low_x) / 2, (high_y - low_y) / 2, tall))
+    model = spec.compile()
+    order = [fixture.name for fixture in scene.document.fixtures]
+    solid = [g for g in range(model.ngeom) if model.geom_contype[g] | model.geom_conaffinity[g]]
+    owner = {g: _owner(model, model.geom_bodyid[g], (*order, *_OTHERS)) for g in solid}
+    pairs = [
+        (later, a, b)
+        for later, name in enumerate(order)
+        for a, b in product(solid, solid)
+        if owner[a] == name and owner[b] in {*order[:later], *_OTHERS}
+    ]
     data = mujoco.MjData(model)
     data.qpos[:7] = HOME
-    for number, block in enumerate(scene.blocks):  # out of the way
-        at = model.joint(block.name).qposadr[0]
-        data.qpos[at : at + 3] = 3.0 + number, 3.0, 3.0
-    model.geom_contype |= model.geom_conaffinity  # what never collides still must not stand in something
-    model.geom_conaffinity[:] = model.geom_contype
-    mujoco.mj_forward(model, data)
-    names = {fixture.name: fixture for fixture in scene.document.fixtures}
-    for contact in data.contact[: data.ncon]:
-        if contact.dist > -_OVERLAP:
-            continue
-        owners = [_owner(model, model.geom_bodyid[geom], names) for geom in contact.geom]
-        if owners[0] != owners[1] and all(owners):
-            later = max(owners, key=list(names).index)
-            other = owners[0] if later == owners[1] else owners[1]
-            deep = -1000 * contact.dist
-            raise names[later].wrong(f"it stands {deep:.0f} mm inside {other}; move one of them", "pos")
+    for opened in (False, True):
+        for slide in scene.slides:
+            data.qpos[model.joint(slide.name).qposadr[0]] = slide.travel if opened else 0.0
+        mujoco.mj_kinematics(model, data)
+        for later, a, b in pairs:
+            reach = model.geom_rbound[a] + model.geom_rbound[b]
+            if np.linalg.norm(data.geom_xpos[a] - data.geom_xpos[b]) > reach:
+                continue
+            gap = mujoco.mj_geomDistance(model, data, a, b, 1.0, None)  # contacts leave out what both stands fixed
+            if gap < -_OVERLAP:
+                other, when = _OTHERS.get(owner[b], owner[b]), ", opened" if opened else ""
+                what = f"it stands {-1000 * gap:.0f} mm inside {other}{when}; move one of them"
+                raise scene.document.fixtures[later].wrong(what, "pos")
 
 
-def _owner(model: mujoco.MjModel, body: int, names: Mapping[str, Entry]) -> str:
-    """The fixture a body belongs to, or nothing."""
+def _owner(model: mujoco.MjModel, body: int, names: Sequence[str]) -> str:
+    """Which of ``names`` a body belongs to, or nothing."""
     while body > 0:
         name = model.body(body).name
         if name in names:

@@ -170,11 +170,11 @@ def _progress(x, predicate, a, b, sign, px, py, layout, target):
     p = BLOCKS + BLOCK_STRIDE * a
     near = _to(x, x[p], x[p + 1], x[p + 2])
     reach = 0.8 * _closeness(near)
-    if predicate == TOUCHING:
-        return 0.9 * _closeness(near), _closeness(near)
     if sign < 0:
         d = -term_distance(x, predicate, a, b, px, py, layout)
         return 0.9 * (1.0 - math.tanh(10.0 * max(0.0, -d))), reach
+    if predicate == TOUCHING:
+        return 0.9 * _closeness(near), _closeness(near)
     if predicate == TOPPLED:
         return 0.9 * (1.0 - x[p + B_UP]), reach
     if predicate == SWEPT or predicate == SWEPT_LEFT or predicate == SWEPT_RIGHT:
@@ -185,7 +185,7 @@ def _progress(x, predicate, a, b, sign, px, py, layout, target):
         turn = x[p + B_TURN] if predicate == TURNED_LEFT else -x[p + B_TURN]
         return 0.9 * min(1.0, max(0.0, turn / TURN)), reach
     held = term_distance(x, HOLDING, a, 0, 0.0, 0.0, layout) > 0.0
-    if near < 0.02:
+    if near < 0.02 and half[a, 1] < 0.0389:
         reach += 0.2 * min(1.0, max(0.0, (0.078 - x[WIDTH]) / (0.078 - 2.0 * half[a, 1])))
     if held:
         reach = 1.0

@@ -1,6 +1,6 @@
 """Where an episode of a scene begins: drawn from (seed, slot, episode) alone, and from what its goal asks for.
 
-A start is a row float64: x y z yaw of each block, value of each slide, lit of each lamp, tool x y z yaw, finger width.
+A start is a row float64: x y z yaw of each block, value of each slide, lit of each lamp, tool x y z yaw, opening.
 What the goal does not speak of varies freely; what it speaks of is drawn so that the goal does not hold yet and can be
 brought about: `closed` begins open, `inside` with its drawer open, `taken_out` with the block inside, `swept_left` with
 room on the left, `turned_left` with the block turned to where the wrist can take it round.
@@ -15,7 +15,7 @@ import numpy as np
 
 from envs.kinematics import solve
 from envs.playroom.draws import start_counter, uniform
-from envs.scenes.facts import L_GRIP, L_LAMPS, L_YAW
+from envs.scenes.facts import L_GRIP, L_LAMPS, L_YAW, turned
 from envs.scenes.predicates import (
     CLOSED,
     INSIDE,
@@ -83,6 +83,7 @@ def _into(counter, start, b, c, layout, slides, placed):
     """Puts block ``b`` into container ``c``, whose slide's value is in start[slides + …]; whether there was room."""
     (_, _, half, _), (_, _, axis, _, _), _, (centre, size, yaw, slide) = layout
     value = start[slides + slide[c]] if slide[c] >= 0 else 0.0
+    across = half[b, 0] + 0.005 > size[c, 0]  # too long for it that way
     for _ in range(20):
         reach = max(half[b, 0], half[b, 1])
         u = uniform(counter, -1.0, 1.0) * max(0.0, size[c, 0] - reach - 0.02)
@@ -96,7 +97,7 @@ def _into(counter, start, b, c, layout, slides, placed):
             start[4 * b] += axis[slide[c], 0] * value
             start[4 * b + 1] += axis[slide[c], 1] * value
         start[4 * b + 2] = centre[c, 2] + half[b, 2]
-        start[4 * b + 3] = uniform(counter, -0.25, 0.25)
+        start[4 * b + 3] = turned(yaw[c] + (math.pi / 2 if across else 0.0) + uniform(counter, -0.25, 0.25))
         if _fits(start, b, half, placed):
             return True
     return False
@@ -116,9 +117,9 @@ def _draw(counter, start, count, codes, place, layout, area, workspace):
             if (p == OPEN or p == CLOSED) and a == s:
                 wants_open = (p == OPEN) == (sign > 0)
                 if wants_open:
-                    share = 0.0 if u < 0.6 else uniform(counter, 0.0, 0.6)
+                    share = 0.0 if u < 0.6 else uniform(counter, 0.0, 0.6 if p == OPEN else 0.1)
                 else:
-                    share = _OPENED if u < 0.6 else uniform(counter, 0.3, _OPENED)
+                    share = _OPENED if u < 0.6 else uniform(counter, 0.3 if p == CLOSED else 0.8, _OPENED)
             elif (p == INSIDE or p == TAKEN_OUT) and slide[b] == s:
                 share = uniform(counter, 0.88, _OPENED)
         start[first_slide + s] = share * travel[s]
@@ -204,20 +205,25 @@ def _draw(counter, start, count, codes, place, layout, area, workspace):
 
 @nb.njit(cache=True, nogil=True)
 def _places(counter, start, count, codes, place, half, area):
-    """Draws what is nan in place[4, 2]: away from where the block is, and from the others."""
+    """Draws what is nan in place[4, 2]: away from where the block is, and where there is most room for it."""
     for j in range(count):
         b = codes[j, 1]
         if codes[j, 2] >= 0 or not math.isnan(place[j, 0]) or b >= half.shape[0]:
             continue
+        best = -math.inf
         for _ in range(60):
             x, y = uniform(counter, area[0], area[2]), uniform(counter, area[1], area[3])
-            place[j, 0], place[j, 1] = x, y
-            fine = (x - start[4 * b]) ** 2 + (y - start[4 * b + 1]) ** 2 > 0.08**2
+            if (x - start[4 * b]) ** 2 + (y - start[4 * b + 1]) ** 2 < 0.08**2:
+                continue
+            room = 0.0
             for other in range(half.shape[0]):
-                gap = _gap(half, b, other)
-                if other != b and (x - start[4 * other]) ** 2 + (y - start[4 * other + 1]) ** 2 < gap * gap:
-                    fine = False
-            if fine:
+                if other != b:
+                    far = math.sqrt((x - start[4 * other]) ** 2 + (y - start[4 * other + 1]) ** 2)
+                    room = min(room, far - _gap(half, b, other))
+            if room > best:
+                best = room
+                place[j, 0], place[j, 1] = x, y
+            if room >= 0.0:
                 break
 
 

@@ -27,11 +27,12 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from itertools import product
 
 import numpy as np
 
-__all__ = ["ANYWHERE", "MAX_TERMS", "PREDICATES", "Term", "Vocabulary", "WordError"]
+__all__ = ["ANYWHERE", "MAX_TERMS", "PREDICATES", "Term", "Vocabulary", "WordError", "sayable"]
 
 ANYWHERE = "anywhere"
 MAX_TERMS = 4
@@ -77,7 +78,19 @@ _PHRASES: dict[str, tuple[str, ...]] = {
     "toppled": ("knock over the {0}", "topple the {0}", "knock the {0} over"),
 }
 _TERM = re.compile(r"(?P<no>not\s+)?(?P<name>\w+)\s*\(\s*(?P<args>[^()]*?)\s*\)", re.IGNORECASE)
+_NEEDLESS = (re.compile(r"\b(please|could you|now)\b"), re.compile(r"\b(a|an)\b"))
+_CLAUSES = re.compile(r"\band\b|,|;|\bthen\b")
 _CLASHES = (("open", "closed"), ("swept_left", "swept_right"), ("turned_left", "turned_right"))
+
+
+def sayable(name: str) -> bool:
+    """Whether a thing can be called so: it is a word or more, and does not read like the end of a clause."""
+    return bool(_plain(name)) and "(" not in name and not _CLAUSES.search(name.lower())
+
+
+def _plain(text: str) -> str:
+    """Lower case, without punctuation and "the"."""
+    return " ".join(word for word in re.findall(r"\w+", text.lower()) if word != "the")
 
 
 class WordError(ValueError):
@@ -164,10 +177,11 @@ class Vocabulary:
             return " & ".join(map(str, self.parse(instruction)))
         known = self._sentences
         terms = []
-        for clause in re.split(r"\band\b|,|;|\bthen\b", instruction.lower()):
-            words = " ".join(re.findall(r"[a-z_]+", clause))
-            words = re.sub(r"\b(please|could you|now|the|a|an)\b", "", words)
-            words = " ".join(words.split())
+        for clause in _CLAUSES.split(instruction.lower()):
+            words = _plain(clause)
+            for needless in _NEEDLESS:  # only where it has to go: things may be called a and b
+                if words not in known:
+                    words = " ".join(needless.sub("", words).split())
             if not words:
                 continue
             if words not in known:
@@ -194,13 +208,13 @@ class Vocabulary:
             return [f"make sure it is not so that {_PHRASES[term.predicate][0].format(*said)}"]
         return [template.format(*said) for template in templates]
 
-    @property
+    @cached_property
     def _sentences(self) -> dict[str, Term]:
         found = {}
         for term in self.terms():
             for one in (term, Term(term.predicate, term.args, False)):
                 for phrase in self._phrases(one):
-                    found[" ".join(re.sub(r"\bthe\b", "", phrase).split())] = one
+                    found[_plain(phrase)] = one
         return found
 
     def _examples(self) -> list[str]:

@@ -23,7 +23,8 @@ from envs.copying import Remade
 from envs.kinematics import Chain
 from envs.playroom.robot import HOME
 from envs.scenes.control import delayed, joint_action, tool_action
-from envs.scenes.facts import BLOCK_STRIDE, BLOCKS, columns, extract, latch_count, names, remember
+from envs.scenes.document import SceneError
+from envs.scenes.facts import BLOCK_STRIDE, BLOCKS, L_GRIP, columns, extract, latch_count, names, remember_all
 from envs.scenes.randomisation import Randomisation
 from envs.scenes.scene import Scene, load
 from envs.scenes.starts import draw_starts, start_columns, write_starts
@@ -77,6 +78,8 @@ class WorldVectorEnv(Remade, VectorEnv):
         if num_envs < 1 or max_steps < 1 or hold < 1:
             raise ValueError(f"num_envs = {num_envs}, max_steps = {max_steps}, hold = {hold}: all must be at least 1")
         self.scene = scene if isinstance(scene, Scene) else load(scene, blocks)
+        if blocks is not None and len(self.scene.blocks) != blocks:  # a scene that was built already
+            raise ValueError(f"scene '{self.scene.name}' has {len(self.scene.blocks)} blocks, not {blocks}")
         self.num_envs, self.control, self.max_steps, self.hold = num_envs, control, max_steps, hold
         self.terminate_on_success, self.render_mode = terminate_on_success, render_mode
         self.autoreset_mode = AutoresetMode(autoreset_mode)
@@ -86,6 +89,11 @@ class WorldVectorEnv(Remade, VectorEnv):
         self.columns = names(*([x.name for x in group] for group in (parts.blocks, parts.slides, parts.lamps)))
         self.simulation = Simulation(parts.compiled(sleep), n, threads)
         self.substeps = max(1, round(1 / (CONTROL_HZ * self.simulation.model.opt.timestep)))
+        timestep = self.simulation.model.opt.timestep
+        if abs(self.substeps * timestep * CONTROL_HZ - 1) > 1e-6:
+            raise SceneError(
+                f"{parts.document.source}: timestep = {timestep:g} must divide {1 / CONTROL_HZ} s, a control step"
+            )
         chain = Chain.from_model(self.simulation.model, HOME)
         self._chain = (chain.positions, chain.rotations, chain.low, chain.high, chain.home)
         self._layout = parts.layout.arrays
@@ -150,6 +158,8 @@ class WorldVectorEnv(Remade, VectorEnv):
             self._seed = int(first) if first is not None else self._seed
             self.episodes[:] = -1
         mask = options.pop("reset_mask", None)
+        if mask is not None and np.shape(mask) != (self.num_envs,):
+            raise ValueError(f"reset_mask has shape {np.shape(mask)}; ({self.num_envs},) is needed")
         slots = self._all if mask is None else np.flatnonzero(mask)
         self._restart(slots, options)
         self._pending[slots] = False
@@ -181,7 +191,7 @@ class WorldVectorEnv(Remade, VectorEnv):
         reward, success, terminated, truncated = self._settle(actions, broken)
         if fresh.size:  # next-step mode: this step only resets
             self._restart(fresh, {})
-            success[fresh] = terminated[fresh] = truncated[fresh] = False
+            success[fresh] = terminated[fresh] = truncated[fresh] = broken[fresh] = False
             reward[fresh] = 0.0
         observation = self.observation()
         info = self._info(success, broken)
@@ -204,7 +214,7 @@ class WorldVectorEnv(Remade, VectorEnv):
             self._renderer = make_renderer(self.simulation.model, 320, 240)
         look = self.randomisation
         pictures = self._renderer.render(
-            self.simulation.qpos, self.lit, colours=look.colours_by_geom(), camera_offset=look.camera_shift
+            self.simulation.qpos, self.lit, colours=look.colours_by_geom(), camera_offset=look.camera_offset
         )
         return tuple(pictures[:, 0])
 
@@ -229,13 +239,17 @@ class WorldVectorEnv(Remade, VectorEnv):
         return np.concatenate([self.simulation.get_state(slots), self.latches[slots], self._qcmd[slots]], axis=1)
 
     def set_state(self, states: np.ndarray, slots: np.ndarray | None = None) -> None:
-        """Puts slots into states from `get_state`; their goals stay, and what these look back to as well."""
+        """Puts slots into states from `get_state`; their goals stay, and what these look back to comes with the state.
+
+        What follows is the same to the last bit only without ``sleep``: what slept then is awake now.
+        """
         slots = self._all if slots is None else np.asarray(slots)
         size, latches = self.simulation.state_size, self.latches.shape[1]
         self.simulation.clear(slots)
         self.simulation.set_state(slots, states[:, :size])
         self.latches[slots] = states[:, size : size + latches]
         self._qcmd[slots] = states[:, size + latches :]
+        self.randomisation.hold(slots, self.latches[slots, L_GRIP])
         self._extract(slots)
         self._held[slots] = self.elapsed[slots] = 0
         self._reached[slots] = False
@@ -276,9 +290,9 @@ class WorldVectorEnv(Remade, VectorEnv):
         s.clear(slots)
         write_starts(slots, starts, s.qpos, s.ctrl, self._qcmd, self.latches, self._chain, self._layout)
         self.randomisation.draw(self._seed, slots, self.episodes[slots])
+        self.randomisation.hold(slots, self.latches[slots, L_GRIP])
         self._extract(slots)
-        for slot in slots:
-            remember(self.latches[slot], self.facts[slot], self._layout)
+        remember_all(slots, self.latches, self.facts, self._layout)
         self._held[slots] = self.elapsed[slots] = 0
         self._reached[slots] = False
         self._begun(slots, place)
