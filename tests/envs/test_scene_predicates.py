@@ -175,15 +175,15 @@ CASES = [
         slid(0.0, -0.081),
         [
             slid(0.0, -0.079),
-            {"cube_peak": 0.016},  # was carried
+            {"cube_peak": 0.021},  # was carried
             {"cube_vy": 0.06},
             {"tool": (CUBE[0], CUBE[1] - 0.081, CUBE[2]), **HELD},
             {"cube": (CUBE[0], CUBE[1] - 0.081, CUBE[2] + 0.013)},
         ],
     ),
     ("swept(cube)", slid(0.06, 0.06), [slid(0.05, 0.05)]),
-    ("swept_left(cube)", slid(0.0, 0.081), [slid(0.0, 0.079), slid(0.2, 0.0), slid(0.0, -0.2), {"cube_peak": 0.016}]),
-    ("swept_right(cube)", slid(0.0, -0.081), [slid(0.0, -0.079), slid(0.0, 0.2), {"cube_peak": 0.016}]),
+    ("swept_left(cube)", slid(0.0, 0.081), [slid(0.0, 0.079), slid(0.2, 0.0), slid(0.0, -0.2), {"cube_peak": 0.021}]),
+    ("swept_right(cube)", slid(0.0, -0.081), [slid(0.0, -0.079), slid(0.0, 0.2), {"cube_peak": 0.021}]),
     (
         "turned_left(flat)",
         {"flat_turn": math.radians(61)},
