@@ -36,7 +36,7 @@ def embodied_calls(line: str) -> list[list[str]]:
 
 def test_every_code_block_has_a_mark_that_says_how_it_is_tested():
     assert {"command: run", "command: test"} <= set(BLOCKS)
-    assert all(re.match(r"(command: \w+|python|shell|yaml)", mark) for mark in BLOCKS), list(BLOCKS)
+    assert all(re.match(r"(command: \w+|python|shell|yaml|suites)", mark) for mark in BLOCKS), list(BLOCKS)
     with pytest.raises(ClaimError, match="mark"):
         checkout.code_blocks("text\n\n```bash\nls\n```\n")
 
@@ -68,8 +68,10 @@ def test_every_scene_builds(mark: str, tmp_path: Path):
     assert load(tmp_path / "scene.yaml").tasks
 
 
-@pytest.mark.parametrize("mark", [mark for mark in BLOCKS if mark.startswith("python")])
+@pytest.mark.parametrize("mark", [mark for mark in BLOCKS if mark.startswith(("python", "suites"))])
 def test_every_python_block_runs_as_it_stands(mark: str, tmp_path: Path):
+    if mark.startswith("suites"):
+        pytest.importorskip("envpool", reason="needs the extra [suites]")
     environment = os.environ | {"PYTHONPATH": str(TOP), "OMP_NUM_THREADS": "1"}
     done = subprocess.run(
         [sys.executable, "-W", "error", "-c", BLOCKS[mark]],
