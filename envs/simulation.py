@@ -19,7 +19,7 @@ __all__ = ["Simulation"]
 
 _NONE = int(mujoco.mjtStage.mjSTAGE_NONE)
 _BAD = slice(int(mujoco.mjtWarning.mjWARN_BADQPOS), int(mujoco.mjtWarning.mjWARN_BADQACC) + 1)
-_FEW = 32  # simulations a thread below which sharing them out costs more than it gains
+_FEW = 96  # simulations a thread below which sharing them out costs more than it gains
 
 
 class Simulation:
