@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from gymnasium.envs.registration import register, registry
+from gymnasium.envs import registration
 
 DISTRIBUTION = "embodied-repertoire"
 
@@ -16,8 +16,8 @@ WORLDS = {  # name -> module and classes of the single and of the vector environ
 }
 
 for _name, (_module, _single, _vector) in WORLDS.items():
-    if f"Embodied/{_name}-v0" not in registry:
-        register(
+    if f"Embodied/{_name}-v0" not in registration.registry:
+        registration.register(
             id=f"Embodied/{_name}-v0",
             entry_point=f"{_module}:{_single}",
             vector_entry_point=f"{_module}:{_vector}",

@@ -37,7 +37,6 @@ _SECTIONS = (
     "cameras",
     "places",
     "area",
-    "robot",
     "workspace",
     "tasks",
     "timestep",
@@ -105,7 +104,6 @@ class Document:
     objects: tuple[Entry, ...] = ()
     fixtures: tuple[Entry, ...] = ()
     cameras: tuple[Entry, ...] = ()
-    robot: Entry | None = None
     places: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     area: tuple[float, float, float, float] = (0.36, 0.0, 0.60, 0.22)  # low x, low y, high x, high y of block starts
     workspace: tuple[float, ...] = (0.30, -0.41, 0.014, 0.68, 0.38, 0.32)  # low x y z, high x y z of the tool
@@ -173,7 +171,6 @@ def parse(text: str, source: str = "scene", folder: Path | None = None) -> Docum
     for name, goal in tasks.items():
         if not isinstance(goal, str):
             raise SceneError(f"{source} line {lines['tasks', name]}: task '{name}' must be a goal such as open(drawer)")
-    robot = values.get("robot")
     return Document(
         name=str(values.get("name", source)),
         source=source,
@@ -181,7 +178,6 @@ def parse(text: str, source: str = "scene", folder: Path | None = None) -> Docum
         objects=entries("objects"),
         fixtures=entries("fixtures"),
         cameras=entries("cameras"),
-        robot=None if robot is None else _entry("robot", robot, ("robot",), lines, source),
         places={name: (x, y) for name in places for x, y in [spots.vector(name, 2)]},
         tasks=tasks,
         lines={f"{key[0]}.{key[1]}": line for key, line in lines.items() if len(key) == 2},

@@ -11,14 +11,15 @@ __all__ = ["add_noise", "draw_units"]
 
 
 @nb.njit(cache=True, nogil=True)
-def add_noise(seed, episodes, elapsed, sigma, features):
-    """Adds normal noise of standard deviation ``sigma`` float64[n] to features float32[n, F], in place."""
+def add_noise(seed, episodes, elapsed, sigma, limit, features):
+    """Adds normal noise of deviation ``sigma`` float64[n] to features float32[n, F], in place, kept within ±limit."""
     counter = np.zeros(1, np.uint64)
     for i in range(features.shape[0]):
         if sigma[i] > 0.0:
             counter[0] = start_counter(seed + 7, i, episodes[i] * 100_003 + elapsed[i])
             for k in range(features.shape[1]):
-                features[i, k] += sigma[i] * normal(counter)
+                noisy = features[i, k] + sigma[i] * normal(counter)
+                features[i, k] = min(limit, max(-limit, noisy))
 
 
 @nb.njit(cache=True, nogil=True)

@@ -140,5 +140,6 @@ class Randomisation:
         """Adds sensor noise to features float32[n, F], in place: drawn from (seed, slot, episode, step) alone."""
         if "noise" in self.values:
             from envs.scenes.noise import add_noise
+            from envs.scenes.signals import LIMIT
 
-            add_noise(seed, episodes, elapsed, self.values["noise"], features)
+            add_noise(seed, episodes, elapsed, self.values["noise"], LIMIT, features)

@@ -137,7 +137,7 @@ def test_the_dense_reward_asks_the_tool_to_the_first_cube_out_of_place():
     observation, reward, *_ = env.step(np.zeros((2, 5)))
     cube, goal = observation["achieved_goal"], observation["desired_goal"]
     reach = np.linalg.norm(env.facts[:, :3] - cube, axis=1)
-    np.testing.assert_allclose(reward, -np.linalg.norm(cube - goal, axis=1) - 0.1 * reach)
+    np.testing.assert_allclose(reward, -np.linalg.norm(cube - goal, axis=1) - 0.5 * reach)
 
 
 # -- goals ---------------------------------------------------------------------------------------------------------
