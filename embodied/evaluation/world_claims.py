@@ -207,13 +207,15 @@ def _random_play(steps: int, context: Context) -> dict[str, float]:
     env = PlayroomVectorEnv(slots, terminate_on_success=False)
     env.reset(seed=context.seed)
     draws = np.random.default_rng(context.seed)
-    bottoms = [BLOCKS + BLOCK_STRIDE * k + B_BOTTOM for k in range(len(env.scene.blocks))]
+    blocks = [BLOCKS + BLOCK_STRIDE * k for k in range(len(env.scene.blocks))]
     bad = below = lost = 0
+    deepest = 0.0
     begin = 0.0
     for count in range(steps // slots):
         _, _, _, _, info = env.step(draws.uniform(-1, 1, (slots, 5)))
         bad += int(info["bad_physics"].sum()) + int(not np.isfinite(env.facts).all())
-        below += int((env.facts[:, bottoms] < -0.02).any(axis=1).sum())
+        below += int((env.facts[:, [at + 2 for at in blocks]] < 0.0).any(axis=1).sum())  # a centre below the table
+        deepest = min(deepest, float(env.facts[:, [at + B_BOTTOM for at in blocks]].min()))
         lost += int(info["lost"].sum())
         if count == 500:
             begin = _resident()
@@ -221,7 +223,10 @@ def _random_play(steps: int, context: Context) -> dict[str, float]:
             context.say(f"random play: {(count + 1) * slots:,} of {steps:,} steps")
     growth = _resident() - begin
     env.close()
-    return {"bad_physics": bad, "below_table": below, "lost": lost, "growth_bytes": growth, "steps": steps}
+    return {
+        "bad_physics": bad, "below_table": below, "deepest_m": deepest, "lost": lost, "growth_bytes": growth,
+        "steps": steps,
+    }  # fmt: skip
 
 
 def play(context: Context) -> Measurement:

@@ -19,6 +19,7 @@ from envs.scenes.words import ANYWHERE, Vocabulary, sayable
 __all__ = ["Layout", "Scene", "load"]
 
 _NAMES = f"names must be single words of letters, digits and _, other than {ANYWHERE}"
+_HARD = (0.98, 0.997, 0.001, 0.5, 2)  # the table: what the arm presses down sinks half as deep as by default
 _OVERLAP = 0.001  # m that two parts may reach into each other before the scene counts as broken
 _AREA = "the area"
 _OTHERS = {"link0": "the arm", _AREA: "the area where objects begin"}  # what fixtures must not stand in, by its body
@@ -201,7 +202,7 @@ def _empty(document: Document) -> mujoco.MjSpec:
     spec.worldbody.add_light(pos=(0.9, 0.5, 1.6), dir=(-0.4, -0.4, -1), type=mujoco.mjtLightType.mjLIGHT_DIRECTIONAL)
     spec.worldbody.add_geom(
         name="table", type=mujoco.mjtGeom.mjGEOM_PLANE, size=(1.2, 1.2, 0.1), rgba=(0.80, 0.78, 0.74, 1),
-        contype=TABLE[0], conaffinity=TABLE[1],
+        contype=TABLE[0], conaffinity=TABLE[1], priority=1, solimp=_HARD, condim=3, friction=(1.2, 0.01, 5e-4),
     )  # fmt: skip
     add_arm(spec, HAND, FINGER)
     return spec
