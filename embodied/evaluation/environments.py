@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+import gymnasium as gym
 import numpy as np
 from gymnasium.vector import AutoresetMode, VectorEnv
 from rich.console import Console
@@ -222,9 +223,9 @@ def _actor(
 
 def _check_fit(env: VectorEnv, env_name: str, policy: Actor) -> None:
     """PolicyError where a policy was made for other shapes."""
-    there = env.single_observation_space.shape, env.single_action_space.shape
+    there = tuple(gym.spaces.flatdim(space) for space in (env.single_observation_space, env.single_action_space))
     needed = tuple(getattr(policy, f"{what}_size", None) for what in ("observation", "action"))
-    if None not in needed and there != tuple((size,) for size in needed):
+    if None not in needed and there != needed:
         raise PolicyError(
             f"the policy maps {needed[0]} numbers to {needed[1]}; {env_name} has observations "
             f"{env.single_observation_space} and actions {env.single_action_space}"
@@ -233,13 +234,11 @@ def _check_fit(env: VectorEnv, env_name: str, policy: Actor) -> None:
 
 def _expert(env: VectorEnv, env_name: str) -> _Acts:
     """The environment's own expert. PolicyError, naming those who have one, where there is none."""
-    from envs.vector import TabletopVectorEnv
-
-    if isinstance(env, TabletopVectorEnv):
-        from envs.playroom.oracle import ScriptedOracle
-
-        oracle = ScriptedOracle(env)
-        return lambda observation, begins: oracle.act()
+    if hasattr(env, "scripted_policy"):
+        script = env.scripted_policy()  # type: ignore[attr-defined]
+        return lambda observation, begins: script.predict(observation)[0]
     if hasattr(env, "expert"):
         return env.expert()  # type: ignore[attr-defined]
-    raise PolicyError(f"{env_name} has no expert; tabletop, ogbench/cube-…, ogbench/puzzle-…, fetch/reach have one")
+    raise PolicyError(
+        f"{env_name} has no expert; tabletop, playroom, ogbench/cube-…, ogbench/puzzle-…, fetch/reach have one"
+    )
