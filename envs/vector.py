@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import gymnasium as gym
+import mujoco
 import numpy as np
 from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
@@ -94,7 +95,10 @@ class TabletopVectorEnv(Remade, VectorEnv):
         self.terminate_on_success, self.free_starts = terminate_on_success, free_starts
         self.reward_weights = np.asarray(reward_weights, np.float64)
         self.autoreset_mode = AutoresetMode(autoreset_mode)
-        self.metadata = {"autoreset_mode": self.autoreset_mode, "render_fps": CONTROL_HZ, "render_modes": ["rgb_array"]}
+        self.metadata = {
+            "autoreset_mode": self.autoreset_mode, "render_fps": CONTROL_HZ, "render_modes": ["rgb_array"],
+            "physics": f"mujoco {mujoco.__version__}",
+        }  # fmt: skip
         self.render_mode = render_mode
         self.single_action_space = gym.spaces.Box(-1.0, 1.0, (ACTIONS[control],), np.float32)
         flat = gym.spaces.Box(-LIMIT, LIMIT, (FEATURES,), np.float32)

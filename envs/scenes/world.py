@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import gymnasium as gym
+import mujoco
 import numpy as np
 from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
@@ -83,7 +84,8 @@ class WorldVectorEnv(Remade, VectorEnv):
         self.num_envs, self.control, self.max_steps, self.hold = num_envs, control, max_steps, hold
         self.terminate_on_success, self.render_mode = terminate_on_success, render_mode
         self.autoreset_mode = AutoresetMode(autoreset_mode)
-        self.metadata = {**type(self).metadata, "autoreset_mode": self.autoreset_mode}
+        physics = f"mujoco {mujoco.__version__}"  # what an episode's figures are comparable under
+        self.metadata = {**type(self).metadata, "autoreset_mode": self.autoreset_mode, "physics": physics}
         n, parts = num_envs, self.scene
         self.sizes = (len(parts.blocks), len(parts.slides), len(parts.lamps))
         self.columns = names(*([x.name for x in group] for group in (parts.blocks, parts.slides, parts.lamps)))
