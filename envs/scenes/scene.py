@@ -202,7 +202,7 @@ def _empty(document: Document) -> mujoco.MjSpec:
     spec.worldbody.add_light(pos=(0.9, 0.5, 1.6), dir=(-0.4, -0.4, -1), type=mujoco.mjtLightType.mjLIGHT_DIRECTIONAL)
     spec.worldbody.add_geom(
         name="table", type=mujoco.mjtGeom.mjGEOM_PLANE, size=(1.2, 1.2, 0.1), rgba=(0.80, 0.78, 0.74, 1),
-        contype=TABLE[0], conaffinity=TABLE[1], priority=1, solimp=_HARD, condim=3, friction=(1.2, 0.01, 5e-4),
+        contype=TABLE[0], conaffinity=TABLE[1], solimp=_HARD, solmix=1000,  # its hardness counts in every contact
     )  # fmt: skip
     add_arm(spec, HAND, FINGER)
     return spec
