@@ -9,6 +9,7 @@ A pool takes its seeds when it is made and never again: reset(seed=…) makes it
 from __future__ import annotations
 
 import re
+from abc import abstractmethod
 from collections.abc import Sequence
 from importlib.metadata import version
 from typing import Any
@@ -59,9 +60,9 @@ class PoolVectorEnv(SuiteVectorEnv):
         success = self._success(info, reward, terminated)
         return observation, np.asarray(reward), terminated, truncated, {"success": success}
 
+    @abstractmethod
     def _success(self, info: dict[str, Any], reward: np.ndarray, terminated: np.ndarray) -> np.ndarray:
         """bool[n]: whether the task is done in the state that this step led to."""
-        raise NotImplementedError
 
     def versions(self) -> dict[str, str]:
         return {"envpool": version("envpool")}

@@ -368,21 +368,16 @@ def test_one_colour_may_be_harder() -> None:
 
 @pytest.mark.parametrize("size", range(4))
 def test_separation_finds_the_conjunction_and_nothing_in_noise(size: int) -> None:
-    """A true conjunction of ``size`` of 12 facts, 300 executions, success 0.9 inside and 0.05 outside it.
-
-    Of chance draws some are misleading: of 40 at most 2 may leave the conjunction unfound.
-    """
+    """A true conjunction of ``size`` of 12 facts, 300 executions, success 0.9 inside and 0.05 outside it."""
     order = [(i, sign) for sign in (True, False) for i in range(12)]
-    complete = 0
-    for seed in range(40):
+    for seed in range(40):  # fixed: about one draw in a thousand misleads
         rng = np.random.default_rng((seed, size))
         starts = rng.random((300, 12)) < 0.6
         needed = sorted(int(i) for i in rng.choice(12, size=size, replace=False))
         success = rng.random(300) < np.where(starts[:, needed].all(1), 0.9, 0.05)
         found = precondition(starts, success.astype(np.int64), (~success).astype(np.int64), order)
         assert len(found) <= min(3, size + 1)
-        complete += {i for i, sign in found if sign} >= set(needed)
-    assert complete >= 38
+        assert {i for i, sign in found if sign} >= set(needed)
 
 
 @given(st.permutations(range(40)))
