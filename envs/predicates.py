@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import numba as nb
 import numpy as np
 
+from envs.control import GRIP, LAG, TOOL, TOOL_V, WIDTH, YAW  # noqa: F401 - columns of facts
 from envs.playroom.scene import BLOCK_HALF, CABINET, CABINET_TOP, DRAWER_FLOOR
 from envs.vocabulary import OBJECTS, PLACES, PREDICATES
 
@@ -35,7 +36,6 @@ COLUMNS: tuple[str, ...] = (
     "lamp",
     *(f"joint{i}" for i in range(1, 8)),
 )
-TOOL, YAW, WIDTH, TOOL_V, LAG, GRIP = 0, 3, 4, 6, 9, 13
 BLOCK, BLOCK_STRIDE = 14, 9  # first column of the first block, columns a block
 B_YAW, B_UP, B_V, B_PEAK = 3, 4, 5, 8
 DRAWER, BUTTON_DEPTH, LAMP, JOINTS = 32, 34, 35, 36

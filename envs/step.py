@@ -1,4 +1,4 @@
-"""The numba half of an environment step: from actions to joint targets, from simulator arrays to facts."""
+"""The table-top's starts and facts, in numba: into simulator arrays, and out of them."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import math
 import numba as nb
 import numpy as np
 
+from envs.control import L_GRIP, L_YAW
 from envs.kinematics import solve, tool_motion
 from envs.playroom.scene import BUTTON_TRAVEL
 from envs.predicates import (
@@ -28,68 +29,17 @@ from envs.predicates import (
     YAW,
 )  # fmt: skip
 
-__all__ = [
-    "LATCHES", "STEP_M", "STEP_RAD", "WORKSPACE_HIGH", "WORKSPACE_LOW", "extract", "joint_action", "slot_facts",
-    "tool_action", "write_starts",
-]  # fmt: skip
+__all__ = ["LATCHES", "WORKSPACE_HIGH", "WORKSPACE_LOW", "YAW_LIMIT", "extract", "slot_facts", "write_starts"]
 
-STEP_M, STEP_RAD, STEP_JOINT = 0.03, 0.15, 0.12  # what an action of 1 moves a step: m, rad of yaw, rad of a joint
-IK_ITERATIONS = 1  # of damped least squares a control step: what is left over is made good in the next one
-LEASH = 0.05  # the commanded pose stays within this of the real one (no wind-up), m
 YAW_LIMIT = 0.95  # rad; blocks repeat every 90 degrees
 WORKSPACE_LOW, WORKSPACE_HIGH = np.array([0.30, -0.41, 0.014]), np.array([0.68, 0.38, 0.30])
 PRESSED, RELEASED = 0.012, 0.006  # m of button travel at which the lamp toggles, and at which it may toggle again
 # Latches: what the world remembers beyond the simulator's state. Columns of float64[n, LATCHES]:
 # commanded tool x y z yaw, grip command, lamp, pressed, peak of red, peak of blue.
 LATCHES = 9
-L_YAW, L_GRIP, L_LAMP, L_PRESSED, L_PEAK = 3, 4, 5, 6, 7
-_WL, _WH = WORKSPACE_LOW, WORKSPACE_HIGH
+L_LAMP, L_PRESSED, L_PEAK = 5, 6, 7
 # A block beyond these is lost: the fingers do not get there (but the drawer's far end comes out again).
 _RL, _RH = np.array([0.27, -0.50, -0.02]), np.array([0.71, 0.41, 1.0])
-
-
-@nb.njit(cache=True, nogil=True)
-def _unit(v):
-    return min(1.0, max(-1.0, v))
-
-
-@nb.njit(cache=True, nogil=True)
-def tool_action(begin, end, action, facts, latches, qcmd, ctrl, positions, rotations, low, high, home):
-    """Action float[n, 5] (Δx, Δy, Δz, Δyaw, gripper: -1 close … 1 open) → joint targets in ctrl float64[n, 8].
-
-    Of slots ``begin`` … ``end`` - 1.
-    """
-    for i in range(begin, end):
-        for k in range(3):
-            t = latches[i, k] + STEP_M * _unit(action[i, k])
-            t = min(facts[i, TOOL + k] + LEASH, max(facts[i, TOOL + k] - LEASH, t))
-            latches[i, k] = min(_WH[k], max(_WL[k], t))
-        yaw = latches[i, L_YAW] + STEP_RAD * _unit(action[i, 3])
-        yaw = min(facts[i, YAW] + 0.3, max(facts[i, YAW] - 0.3, yaw))
-        latches[i, L_YAW] = min(YAW_LIMIT, max(-YAW_LIMIT, yaw))
-        latches[i, L_GRIP] = _unit(action[i, 4])
-    some = slice(begin, end)
-    solve(qcmd[some], latches[some, :3], latches[some, L_YAW], positions, rotations, low, high, home, IK_ITERATIONS)
-    for i in range(begin, end):
-        for k in range(7):
-            ctrl[i, k] = qcmd[i, k]
-        ctrl[i, 7] = 127.5 * (1.0 + latches[i, L_GRIP])
-
-
-@nb.njit(cache=True, nogil=True)
-def joint_action(begin, end, action, facts, latches, qcmd, ctrl, low, high):
-    """Action float[n, 8] (seven joint steps, gripper) → joint targets in ctrl float64[n, 8], from ``begin`` on."""
-    for i in range(begin, end):
-        for k in range(7):
-            q = qcmd[i, k] + STEP_JOINT * _unit(action[i, k])
-            q = min(facts[i, JOINTS + k] + 2 * STEP_JOINT, max(facts[i, JOINTS + k] - 2 * STEP_JOINT, q))
-            qcmd[i, k] = min(high[k], max(low[k], q))
-            ctrl[i, k] = qcmd[i, k]
-        for k in range(3):
-            latches[i, k] = facts[i, TOOL + k]
-        latches[i, L_YAW] = facts[i, YAW]
-        latches[i, L_GRIP] = _unit(action[i, 7])
-        ctrl[i, 7] = 127.5 * (1.0 + latches[i, L_GRIP])
 
 
 @nb.njit(cache=True, nogil=True)

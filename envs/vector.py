@@ -15,6 +15,7 @@ import numpy as np
 from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 
+from envs.control import joint_action, tool_action
 from envs.copying import Remade
 from envs.goal_clock import GoalClock
 from envs.goals import Goal
@@ -23,12 +24,12 @@ from envs.observations import FEATURES, GOAL_DIM, GROUPS, LIMIT
 from envs.playroom.resets import START_COLUMNS, draw_kept, draw_starts
 from envs.playroom.robot import HOME
 from envs.playroom.scene import TIMESTEP, build_model
-from envs.predicates import BLOCK, BLOCK_STRIDE, COLUMNS, DRAWER, LAMP
+from envs.predicates import BLOCK, BLOCK_STRIDE, COLUMNS, DRAWER, JOINTS, LAMP
 from envs.rewards import COSTS, REWARD_TERMS
 from envs.settle import begin, look, settle
 from envs.simulation import Simulation
 from envs.single import TabletopEnv
-from envs.step import LATCHES, extract, joint_action, tool_action, write_starts
+from envs.step import LATCHES, WORKSPACE_HIGH, WORKSPACE_LOW, YAW_LIMIT, extract, write_starts
 
 if TYPE_CHECKING:
     from envs.playroom.oracle import ScriptedOracle
@@ -43,6 +44,7 @@ DEFAULT_GOALS = (
 )  # fmt: skip
 ACTIONS = {"tool": 5, "joint": 8}
 OBSERVATIONS = ("flat", "dict")
+_WORKSPACE = np.stack([WORKSPACE_LOW, WORKSPACE_HIGH])
 _TOLERANCE = np.array([0.03, 0.03, 0.03, 0.03])  # dict goals: m for blocks and drawer; the lamp is 0 or 1
 
 
@@ -209,9 +211,9 @@ class TabletopVectorEnv(Remade, VectorEnv):
         fresh = np.flatnonzero(self._pending)
         commands = (actions, self.facts, self.latches, self._qcmd, self.simulation.ctrl)
         if self.control == "tool":
-            self.simulation.share(tool_action, *commands, *self._chain)
+            self.simulation.share(tool_action, *commands, self._chain, _WORKSPACE, YAW_LIMIT)
         else:
-            self.simulation.share(joint_action, *commands, self.chain.low, self.chain.high)
+            self.simulation.share(joint_action, *commands, self._chain, JOINTS)
         bad = self.simulation.step(SUBSTEPS)
         if bad is not None:  # facts keep the last good step's values for bad slots
             broken[bad] = True

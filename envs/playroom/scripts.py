@@ -22,9 +22,10 @@ import math
 import numba as nb
 
 from envs import predicates as f
+from envs.control import STEP_M, STEP_RAD
 from envs.playroom.scene import BLOCK_HALF, BUTTON, CABINET, CABINET_TOP, HANDLE
 from envs.predicates import literal_distance
-from envs.step import STEP_M, STEP_RAD, YAW_LIMIT
+from envs.step import YAW_LIMIT
 
 __all__ = [
     "AIM_DRAWER", "AIM_OTHER", "AIM_WORLD", "FAILED", "FINISHED", "IDLE", "LIFT", "MANOEUVRES", "PRESS",

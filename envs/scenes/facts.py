@@ -20,6 +20,7 @@ import math
 import numba as nb
 import numpy as np
 
+from envs.control import GRIP, L_GRIP, L_YAW, LAG, TOOL, TOOL_V, WIDTH, YAW
 from envs.kinematics import tool_motion
 
 __all__ = [
@@ -34,10 +35,11 @@ __all__ = [
     "slot_facts",
 ]
 
-TOOL, YAW, WIDTH, TOOL_V, LAG, GRIP, JOINTS = 0, 3, 4, 6, 9, 13, 14
+JOINTS = 14
+YAW_LIMIT = 1.5  # rad that the tool may be turned either way
 BLOCKS, BLOCK_STRIDE = 21, 15
 B_YAW, B_UP, B_V, B_PEAK, B_BOTTOM, B_START, B_UP0, B_TURN = 3, 4, 5, 8, 9, 10, 13, 14
-L_YAW, L_GRIP, L_LAMPS = 3, 4, 5
+L_LAMPS = 5
 PRESSED, RELEASED = 0.012, 0.006  # m of button travel at which the lamp switches, and at which it may switch again
 _BLOCK = ("x", "y", "z", "yaw", "upright", "vx", "vy", "vz", "peak", "bottom", "x0", "y0", "z0", "upright0", "turn")
 _TOOL = (

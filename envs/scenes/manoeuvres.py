@@ -22,8 +22,8 @@ import math
 
 import numba as nb
 
-from envs.scenes.control import STEP_M, STEP_RAD, YAW_LIMIT
-from envs.scenes.facts import B_BOTTOM, B_YAW, BLOCK_STRIDE, BLOCKS, GRIP, LAG, TOOL, WIDTH, YAW
+from envs.control import STEP_M, STEP_RAD
+from envs.scenes.facts import B_BOTTOM, B_YAW, BLOCK_STRIDE, BLOCKS, GRIP, LAG, TOOL, WIDTH, YAW, YAW_LIMIT
 from envs.scenes.predicates import HOLDING, contained, term_distance
 
 __all__ = [

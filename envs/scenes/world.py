@@ -20,12 +20,23 @@ import numpy as np
 from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 
+from envs.control import delayed, joint_action, tool_action
 from envs.copying import Remade
 from envs.kinematics import Chain
 from envs.playroom.robot import HOME
-from envs.scenes.control import delayed, joint_action, tool_action
 from envs.scenes.document import SceneError
-from envs.scenes.facts import BLOCK_STRIDE, BLOCKS, L_GRIP, columns, extract, latch_count, names, remember_all
+from envs.scenes.facts import (
+    BLOCK_STRIDE,
+    BLOCKS,
+    JOINTS,
+    L_GRIP,
+    YAW_LIMIT,
+    columns,
+    extract,
+    latch_count,
+    names,
+    remember_all,
+)
 from envs.scenes.randomisation import Randomisation
 from envs.scenes.scene import Scene, load
 from envs.scenes.starts import draw_starts, start_columns, write_starts
@@ -182,9 +193,12 @@ class WorldVectorEnv(Remade, VectorEnv):
         if self.randomisation.delays:
             delayed(actions, self.randomisation.delay, self.randomisation.past)
         fresh = np.flatnonzero(self._pending)
-        act = tool_action if self.control == "tool" else joint_action
         s = self.simulation
-        s.share(act, actions, self.facts, self.latches, self._qcmd, s.ctrl, self._chain, self._workspace)
+        commands = (actions, self.facts, self.latches, self._qcmd, s.ctrl, self._chain)
+        if self.control == "tool":
+            s.share(tool_action, *commands, self._workspace, YAW_LIMIT)
+        else:
+            s.share(joint_action, *commands, JOINTS)
         bad = s.step(self.substeps)
         if bad is not None:  # facts keep the last good step's values for bad slots
             broken[bad] = True

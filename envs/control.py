@@ -1,17 +1,22 @@
-"""From actions to joint targets, in numba; with the delay that an environment may be given."""
+"""From actions to joint targets, in numba, for every native world; with the delay that a world may be given.
+
+A row of any world's facts begins with the tool's columns, and its latches with the commanded pose and grip: they are
+numbered here.
+"""
 
 from __future__ import annotations
 
 import numba as nb
 
 from envs.kinematics import solve
-from envs.scenes.facts import JOINTS, L_GRIP, L_YAW, TOOL, YAW
 
-__all__ = ["STEP_JOINT", "STEP_M", "STEP_RAD", "YAW_LIMIT", "delayed", "joint_action", "tool_action"]
+__all__ = ["STEP_JOINT", "STEP_M", "STEP_RAD", "delayed", "joint_action", "tool_action"]
 
+TOOL, YAW, WIDTH, TOOL_V, LAG, GRIP = 0, 3, 4, 6, 9, 13  # columns of facts
+L_YAW, L_GRIP = 3, 4  # columns of latches, after the commanded x, y, z
 STEP_M, STEP_RAD, STEP_JOINT = 0.03, 0.15, 0.12  # what an action of 1 moves a step: m, rad of yaw, rad of a joint
-LEASH, LEASH_RAD = 0.05, 0.3  # the commanded pose stays within this of the real one (no wind-up)
-YAW_LIMIT = 1.5  # rad
+IK_ITERATIONS = 1  # of damped least squares a control step: what is left over is made good in the next one
+LEASH, LEASH_RAD = 0.05, 0.3  # the commanded pose stays within this of the real one (no wind-up): m, rad
 
 
 @nb.njit(cache=True, nogil=True)
@@ -20,10 +25,11 @@ def _unit(v):
 
 
 @nb.njit(cache=True, nogil=True)
-def tool_action(begin, end, action, facts, latches, qcmd, ctrl, chain, workspace):
-    """Action float64[n, 5] (Δx, Δy, Δz, Δyaw, gripper: -1 close … 1 open) → joint targets in ctrl float64[n, 8].
+def tool_action(begin, end, action, facts, latches, qcmd, ctrl, chain, workspace, yaw_limit):
+    """Action float[n, 5] (Δx, Δy, Δz, Δyaw, gripper: -1 close … 1 open) → joint targets in ctrl float64[n, 8].
 
-    Of slots ``begin`` … ``end`` - 1. workspace float64[2, 3]: where the tool may be sent (m).
+    Of slots ``begin`` … ``end`` - 1. chain: positions, rotations, low, high, home of `Chain`. workspace float64[2, 3]:
+    where the tool may be sent (m); yaw_limit: how far it may be turned either way (rad).
     """
     positions, rotations, low, high, home = chain
     for i in range(begin, end):
@@ -33,10 +39,10 @@ def tool_action(begin, end, action, facts, latches, qcmd, ctrl, chain, workspace
             latches[i, k] = min(workspace[1, k], max(workspace[0, k], t))
         yaw = latches[i, L_YAW] + STEP_RAD * _unit(action[i, 3])
         yaw = min(facts[i, YAW] + LEASH_RAD, max(facts[i, YAW] - LEASH_RAD, yaw))
-        latches[i, L_YAW] = min(YAW_LIMIT, max(-YAW_LIMIT, yaw))
+        latches[i, L_YAW] = min(yaw_limit, max(-yaw_limit, yaw))
         latches[i, L_GRIP] = _unit(action[i, 4])
     some = slice(begin, end)
-    solve(qcmd[some], latches[some, :3], latches[some, L_YAW], positions, rotations, low, high, home, 1)
+    solve(qcmd[some], latches[some, :3], latches[some, L_YAW], positions, rotations, low, high, home, IK_ITERATIONS)
     for i in range(begin, end):
         for k in range(7):
             ctrl[i, k] = qcmd[i, k]
@@ -44,13 +50,13 @@ def tool_action(begin, end, action, facts, latches, qcmd, ctrl, chain, workspace
 
 
 @nb.njit(cache=True, nogil=True)
-def joint_action(begin, end, action, facts, latches, qcmd, ctrl, chain, workspace):
-    """Action float64[n, 8] (seven joint steps, gripper) → joint targets; arguments as `tool_action`'s."""
+def joint_action(begin, end, action, facts, latches, qcmd, ctrl, chain, joints):
+    """Action float[n, 8] (seven joint steps, gripper) → joint targets; ``joints``: facts' first column of angles."""
     low, high = chain[2], chain[3]
     for i in range(begin, end):
         for k in range(7):
             q = qcmd[i, k] + STEP_JOINT * _unit(action[i, k])
-            q = min(facts[i, JOINTS + k] + 2 * STEP_JOINT, max(facts[i, JOINTS + k] - 2 * STEP_JOINT, q))
+            q = min(facts[i, joints + k] + 2 * STEP_JOINT, max(facts[i, joints + k] - 2 * STEP_JOINT, q))
             qcmd[i, k] = min(high[k], max(low[k], q))
             ctrl[i, k] = qcmd[i, k]
         for k in range(3):
