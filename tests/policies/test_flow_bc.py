@@ -163,7 +163,7 @@ def test_a_later_round_of_training_starts_its_own_schedule():
 def test_misuse_is_refused_in_one_sentence(trained):
     with pytest.raises(ValueError, match=r"execute must lie in 1\.\.4"):
         make(execute=5)
-    with pytest.raises(ValueError, match=r"must have shapes \(b, 3\) and \(b, 4, 2\)"):
+    with pytest.raises(ValueError, match=r"'actions' has shape .2, 5, 2.; expected .b, 4, 2."):
         trained.update({"features": np.zeros((2, 3), np.float32), "actions": np.zeros((2, 5, 2), np.float32)})
     _, state = trained.predict(np.zeros((2, 3), np.float32))
     with pytest.raises(ValueError, match="2 slots, the observations 3"):
