@@ -20,7 +20,10 @@ DISTRIBUTION = "embodied-repertoire"
 REGISTRY: dict[str, str] = {
     "random": "policies.random:RandomPolicy",
     "multi-critic-ppo": "policies.multi_critic_ppo:MultiCriticPPO",
+    "beso": "policies.beso:BESO",
     "flow-bc": "policies.flow_bc:FlowBC",
+    "gcbc": "policies.gcbc:GCBC",
+    "latent-plans": "policies.latent_plans:LatentPlans",
     "sb3": "policies.sb3:SB3Policy",
 }
 """Registry key -> "module:class". Add an entry to make a new kind of policy loadable."""

@@ -172,12 +172,16 @@ class ChunkPolicy(OfflinePolicy):
         if len(due):
             keys = np.zeros(len(due), np.uint64) if deterministic else state["key"][due]
             noise = slot_noise(keys, state["draw"][due], self.noise_size)
-            state["chunk"][due] = self.sample(features[due], noise)
+            self._renew(state, due, features[due], noise)
             state["position"][due] = 0
             state["draw"][due] += 1
         action = state["chunk"][np.arange(slots), state["position"]]
         state["position"] += 1
         return action, state
+
+    def _renew(self, state: State, due: np.ndarray, features: np.ndarray, noise: np.ndarray) -> None:
+        """Write the next chunks into the rows ``due`` of the state; features and noise are those rows'."""
+        state["chunk"][due] = self.sample(features, noise)
 
     def _fresh_state(self, slots: int) -> State:
         keys = torch.randint(2**63 - 1, (slots,), generator=self._sampling).numpy()

@@ -49,6 +49,11 @@ def slot_noise(keys: np.ndarray, draws: np.ndarray, size: int) -> np.ndarray:
     return noise[:, :size].astype(np.float32)
 
 
+def uniform_from_normal(noise: torch.Tensor) -> torch.Tensor:
+    """Standard normal numbers as uniform ones, strictly within (0, 1)."""
+    return (0.5 * torch.erfc(noise * -math.sqrt(0.5))).clamp(1e-6, 1.0 - 1e-6)
+
+
 def row_key(rows: np.ndarray) -> np.ndarray:
     """A key uint64[m] for each of float32[m, D]: the same for the same bits, and hardly ever for others."""
     bits = np.ascontiguousarray(rows, np.float32).view(np.uint32).astype(np.uint64)

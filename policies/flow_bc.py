@@ -23,7 +23,7 @@ from policies.chunks import ChunkConfig, ChunkPolicy
 from policies.networks import MLP
 from policies.offline import Batch, expect
 
-__all__ = ["FlowBC", "FlowBCConfig"]
+__all__ = ["Flow", "FlowBC", "FlowBCConfig"]
 
 
 @dataclass(frozen=True)
@@ -40,22 +40,36 @@ class FlowBCConfig(ChunkConfig):
             raise ValueError("sampling_steps must be at least 1.")
 
 
-class _Flow(nn.Module):
-    """Predicts the clean chunk: features [b, F], noisy chunk [b, K A], time [b, 1] -> [b, K A]."""
+class Flow(nn.Module):
+    """Predicts the clean chunk: features [b, F], noisy chunk [b, C], time [b, 1] -> [b, C]."""
 
     frequencies: torch.Tensor
 
-    def __init__(self, config: FlowBCConfig, generator: torch.Generator) -> None:
+    def __init__(
+        self, features: int, size: int, hidden: tuple[int, ...], frequencies: int, generator: torch.Generator
+    ) -> None:
         super().__init__()
-        size = config.chunk * config.action_size
-        frequencies = torch.randn(config.frequencies, generator=generator) * 4 * math.pi
-        self.register_buffer("frequencies", frequencies)
-        inputs = config.feature_size + size + 2 * config.frequencies
-        self.body = MLP((inputs, *config.hidden, size), "silu", 0.1, generator)
+        self.register_buffer("frequencies", torch.randn(frequencies, generator=generator) * 4 * math.pi)
+        self.body = MLP((features + size + 2 * frequencies, *hidden, size), "silu", 0.1, generator)
 
     def forward(self, features: torch.Tensor, noisy: torch.Tensor, time: torch.Tensor) -> torch.Tensor:
         phase = time * self.frequencies
         return self.body(torch.cat([features, noisy, phase.sin(), phase.cos()], dim=-1))
+
+    def error(self, features: torch.Tensor, clean: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+        """p - y [b, C] for clean chunks y at a random time and with random noise."""
+        noise = torch.randn(clean.shape, generator=generator)
+        uniform = torch.rand(2, len(clean), 1, generator=generator)
+        time = 0.98 * uniform[0] * (uniform[1] > 0.15)
+        return self(features, torch.lerp(noise, clean, time), time) - clean
+
+    def draw(self, features: torch.Tensor, x: torch.Tensor, steps: int) -> torch.Tensor:
+        """Chunks [b, C] from noise x of the same shape, in so many Euler steps."""
+        for i in range(steps):
+            u = i / steps
+            clean = self(features, x, torch.full((len(x), 1), u))
+            x = x + (clean - x) / ((1 - u) * steps)
+        return x
 
 
 class FlowBC(ChunkPolicy):
@@ -63,9 +77,13 @@ class FlowBC(ChunkPolicy):
 
     registry_key = "flow-bc"
     config_class = FlowBCConfig
+    network: Flow
+    average: Flow
 
     def __init__(self, config: FlowBCConfig) -> None:
-        super().__init__(config, lambda generator: _Flow(config, generator))
+        size = config.chunk * config.action_size
+        shape = (config.feature_size, size, config.hidden, config.frequencies)
+        super().__init__(config, lambda generator: Flow(*shape, generator))
 
     def update(self, batch: Batch) -> dict[str, float]:
         """One gradient step on features [b, F] and actions [b, K, A].
@@ -76,22 +94,13 @@ class FlowBC(ChunkPolicy):
         config = self.config
         shapes = {"features": ("b", config.feature_size), "actions": ("b", config.chunk, config.action_size)}
         features, actions = expect(batch, shapes).values()
-        clean = self.encode(actions).flatten(1)
-        noise = torch.randn(clean.shape, generator=self._generator)
-        uniform = torch.rand(2, len(clean), 1, generator=self._generator)
-        time = 0.98 * uniform[0] * (uniform[1] > 0.15)
-        predicted = self.network(features, torch.lerp(noise, clean, time), time)
-        error = (predicted - clean).square().unflatten(1, actions.shape[1:]).mean((0, 1))
+        difference = self.network.error(features, self.encode(actions).flatten(1), self._generator)
+        error = difference.square().unflatten(1, actions.shape[1:]).mean((0, 1))
         metrics = self._descend((error * self._component_weight).mean())
         errors = error.detach()
         return metrics | {"motion_error": errors[:-1].mean().item(), "gripper_error": errors[-1].item()}
 
     @torch.no_grad()
     def sample(self, features: np.ndarray, noise: np.ndarray) -> np.ndarray:
-        inputs, x = torch.from_numpy(features), torch.from_numpy(noise)
-        steps = self.config.sampling_steps
-        for i in range(steps):
-            u = i / steps
-            clean = self.average(inputs, x, torch.full((len(x), 1), u))
-            x = x + (clean - x) / ((1 - u) * steps)
+        x = self.average.draw(torch.from_numpy(features), torch.from_numpy(noise), self.config.sampling_steps)
         return self.decode(x.unflatten(1, (self.config.chunk, self.action_size))).numpy()
