@@ -40,7 +40,7 @@ class LogisticDecoder(nn.Module):
         features, plan, actions = sizes
         self.state = MLP((features, recurrent), generator=generator)
         self.plan = MLP((plan, recurrent), generator=generator)
-        self.memory = nn.utils.skip_init(nn.GRU, recurrent, recurrent, batch_first=True)
+        self.memory = nn.GRU(recurrent, recurrent, batch_first=True, device="meta").to_empty(device="cpu")
         for name, parameter in self.memory.named_parameters():
             if name.startswith("bias"):
                 nn.init.zeros_(parameter)
