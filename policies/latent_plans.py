@@ -49,11 +49,10 @@ class LatentPlansConfig(ChunkConfig):
     """Everything that decides how latent plans are built and learnt.
 
     ``state_size`` is needed: recognition sees that many features. A plan has ``plan_size`` dimensions, or as many
-    categorical variables of ``plan_classes`` classes. Recurrent, components and bins are the logistic decoder's,
-    sampling_steps and frequencies the flow's.
+    categorical variables of ``plan_classes`` classes. From recurrent to min_log_scale it is the logistic decoder's,
+    sampling_steps and frequencies are the flow's.
     """
 
-    learning_rate: float = 5e-4
     plan: str = "gaussian"
     plan_size: int = 32
     plan_classes: int = 32
@@ -66,6 +65,7 @@ class LatentPlansConfig(ChunkConfig):
     recurrent: int = 256
     components: int = 10
     bins: int = 256
+    min_log_scale: float = -4.0  # at -7 the gradients of exact values drown all others: marginals alone were learnt
     sampling_steps: int = 5
     frequencies: int = 8
 
@@ -103,7 +103,8 @@ class _Network(nn.Module):
         self.decoder: LogisticDecoder | Regression | Flow
         if config.decoder == "logistic":
             sizes = (config.feature_size, space.size, config.action_size)
-            self.decoder = LogisticDecoder(sizes, config.recurrent, config.components, config.bins, generator)
+            shape = (config.recurrent, config.components, config.bins, config.min_log_scale)
+            self.decoder = LogisticDecoder(sizes, *shape, generator)
         elif config.decoder == "chunk":
             self.decoder = Regression(inputs, size, config.hidden, generator)
         else:

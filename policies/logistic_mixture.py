@@ -13,20 +13,17 @@ from __future__ import annotations
 import torch
 from torch.nn import functional
 
-__all__ = ["MIN_LOG_SCALE", "Mixture", "log_prob", "nearest_bin", "sample", "split"]
-
-MIN_LOG_SCALE = -7.0
-"""With 256 bins one of them then holds up to .97 of a logistic: a smaller scale gains little but overconfidence."""
+__all__ = ["Mixture", "log_prob", "nearest_bin", "sample", "split"]
 
 Mixture = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
 """Log weights (normalised), means and log scales, each [..., A, M]."""
 
 
-def split(outputs: torch.Tensor, components: int) -> Mixture:
+def split(outputs: torch.Tensor, components: int, min_log_scale: float) -> Mixture:
     """A network's outputs [..., A * 3 M] as mixtures of M = ``components``; means start spread over (-1, 1)."""
     logits, means, log_scales = outputs.unflatten(-1, (-1, 3, components)).unbind(-2)
     offsets = (torch.arange(components, dtype=outputs.dtype) + 0.5) * (2.0 / components) - 1.0
-    log_scales = MIN_LOG_SCALE + functional.softplus(log_scales - 2.0 - MIN_LOG_SCALE)
+    log_scales = min_log_scale + functional.softplus(log_scales - 2.0 - min_log_scale)
     return logits.log_softmax(-1), means + offsets, log_scales
 
 

@@ -33,10 +33,16 @@ class LogisticDecoder(nn.Module):
     """A recurrent network over features and plan; for every action component a mixture of discretised logistics."""
 
     def __init__(
-        self, sizes: tuple[int, int, int], recurrent: int, components: int, bins: int, generator: torch.Generator
+        self,
+        sizes: tuple[int, int, int],
+        recurrent: int,
+        components: int,
+        bins: int,
+        min_log_scale: float,
+        generator: torch.Generator,
     ) -> None:
         super().__init__()
-        self.recurrent, self.components, self.bins = recurrent, components, bins
+        self.recurrent, self.components, self.bins, self.min_log_scale = recurrent, components, bins, min_log_scale
         features, plan, actions = sizes
         self.state = MLP((features, recurrent), generator=generator)
         self.plan = MLP((plan, recurrent), generator=generator)
@@ -55,7 +61,7 @@ class LogisticDecoder(nn.Module):
         """Mixtures [b, W, A, M] and the memory [b, R] after the window [b, W, F], from the memory before it."""
         inputs = functional.silu(self.state(window) + self.plan(plan)[:, None])
         outputs, last = self.memory(inputs, memory[None])
-        return logistic_mixture.split(self.head(outputs), self.components), last[0]
+        return logistic_mixture.split(self.head(outputs), self.components, self.min_log_scale), last[0]
 
     def error(self, window: torch.Tensor, plan: torch.Tensor, actions: torch.Tensor) -> torch.Tensor:
         """-ln P of actions [b, W, A] in nats a step, summed over components: [b]."""
