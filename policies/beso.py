@@ -99,7 +99,7 @@ class _Denoiser(nn.Module):
         logarithm = level.log() / 4
         phase = logarithm * self.frequencies
         inputs = [state, goal, shown, x * scale, logarithm, phase.sin(), phase.cos()]
-        raw = self.body(torch.cat(inputs, dim=-1))
+        raw = self.body(torch.cat(inputs, dim=-1)).float()
         return skip * x + out * raw, raw
 
     def standardise(self, chunk: torch.Tensor) -> torch.Tensor:
@@ -179,7 +179,8 @@ class BESO(ChunkPolicy):
         level = log_logistic(uniform[0], config.sigma_scale, config.sigma_min, config.sigma_max)
         shown = (uniform[1] >= config.goal_drop).float()
         noisy = clean + level * noise
-        denoised, raw = self.network(features, noisy, level, shown)
+        with self._autocast():
+            denoised, raw = self.network(features, noisy, level, shown)
         skip, out, _ = preconditioning(level)
         error = (raw - (clean - skip * noisy) / out).square().view_as(chunk).mean((0, 1))
         metrics = self._descend((error * self._component_weight).mean())

@@ -54,6 +54,11 @@ def uniform_from_normal(noise: torch.Tensor) -> torch.Tensor:
     return (0.5 * torch.erfc(noise * -math.sqrt(0.5))).clamp(1e-6, 1.0 - 1e-6)
 
 
+def gumbel_from_normal(noise: torch.Tensor) -> torch.Tensor:
+    """Standard normal numbers as standard Gumbel ones: argmax(ln p + these) is a draw from p, of zeros its mode."""
+    return -torch.log(-torch.log(uniform_from_normal(noise)))
+
+
 def row_key(rows: np.ndarray) -> np.ndarray:
     """A key uint64[m] for each of float32[m, D]: the same for the same bits, and hardly ever for others."""
     bits = np.ascontiguousarray(rows, np.float32).view(np.uint32).astype(np.uint64)

@@ -61,7 +61,7 @@ class Flow(nn.Module):
         noise = torch.randn(clean.shape, generator=generator)
         uniform = torch.rand(2, len(clean), 1, generator=generator)
         time = 0.98 * uniform[0] * (uniform[1] > 0.15)
-        return self(features, torch.lerp(noise, clean, time), time) - clean
+        return self(features, torch.lerp(noise, clean, time), time).float() - clean
 
     def draw(self, features: torch.Tensor, x: torch.Tensor, steps: int) -> torch.Tensor:
         """Chunks [b, C] from noise x of the same shape, in so many Euler steps."""
@@ -94,7 +94,8 @@ class FlowBC(ChunkPolicy):
         config = self.config
         shapes = {"features": ("b", config.feature_size), "actions": ("b", config.chunk, config.action_size)}
         features, actions = expect(batch, shapes).values()
-        difference = self.network.error(features, self.encode(actions).flatten(1), self._generator)
+        with self._autocast():
+            difference = self.network.error(features, self.encode(actions).flatten(1), self._generator)
         error = difference.square().unflatten(1, actions.shape[1:]).mean((0, 1))
         metrics = self._descend((error * self._component_weight).mean())
         errors = error.detach()

@@ -53,7 +53,9 @@ class GCBC(ChunkPolicy):
         shapes = {"features": ("b", config.feature_size), "actions": ("b", config.chunk, config.action_size)}
         features, actions = expect(batch, shapes).values()
         chunk = self.encode(actions)
-        error = (self.network(features) - chunk.flatten(1)).square().view_as(chunk).mean((0, 1))
+        with self._autocast():
+            predicted = self.network(features)
+        error = (predicted.float().view_as(chunk) - chunk).square().mean((0, 1))
         metrics = self._descend((error * self._component_weight).mean())
         errors = error.detach()
         return metrics | {"motion_error": errors[:-1].mean().item(), "gripper_error": errors[-1].item()}

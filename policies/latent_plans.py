@@ -32,7 +32,6 @@ from torch import nn
 
 from policies.base import State, as_batch
 from policies.chunks import ChunkConfig, ChunkPolicy
-from policies.distributions import uniform_from_normal
 from policies.flow_bc import Flow
 from policies.networks import MLP
 from policies.offline import Batch, BatchSpec, expect
@@ -115,7 +114,7 @@ class LatentPlans(ChunkPolicy):
     """Acts by plans that state and goal propose; see the module's docstring.
 
     Beyond a `ChunkPolicy`'s the state has `plan` float32[n, P] and `given` bool[n], and for the logistic decoder
-    `memory` float32[n, R] and `noise` float32[n, W, 2 A], drawn with the plan; `chunk` then holds the actions so far.
+    `memory` float32[n, R] and `noise` float32[n, W, A, M + 1], drawn with the plan; `chunk` holds the actions so far.
     """
 
     registry_key = "latent-plans"
@@ -135,7 +134,7 @@ class LatentPlans(ChunkPolicy):
     @property
     def noise_size(self) -> int:
         """The plan's noise, then the decoder's."""
-        each = {"logistic": 2, "chunk": 0, "flow": 1}[self.config.decoder]
+        each = {"logistic": self.config.components + 1, "chunk": 0, "flow": 1}[self.config.decoder]
         return self.space.noise_size + each * self.config.chunk * self.action_size
 
     # ---- learning
@@ -149,11 +148,12 @@ class LatentPlans(ChunkPolicy):
         """
         config = self.config
         window, actions = self._expect(batch)
-        seen = self._recognise(self.network, window, actions)
-        proposed = self.network.proposal(window[:, 0])
         noise = torch.randn(len(window), self.space.noise_size, generator=self._generator)
-        plan = self.space.sample(seen, noise)
-        reconstruction = self._error(self.network, window, plan, actions, self._generator).mean()
+        with self._autocast():
+            seen = self._recognise(self.network, window, actions)
+            proposed = self.network.proposal(window[:, 0]).float()
+            plan = self.space.sample(seen, noise)
+            reconstruction = self._error(self.network, window, plan, actions, self._generator).mean()
         drawn = self.space.kl(seen.detach(), proposed)
         kept = self.space.kl(seen, proposed.detach()).sum(-1).mean()
         divergence = config.balance * drawn.sum(-1).mean() + (1 - config.balance) * kept.clamp(min=config.free_nats)
@@ -171,7 +171,7 @@ class LatentPlans(ChunkPolicy):
         seen = window[..., : self.config.state_size]
         if self.config.recognise_actions:
             seen = torch.cat([seen, actions], dim=-1)
-        return network.recognition(seen.flatten(1))
+        return network.recognition(seen.flatten(1)).float()
 
     def _error(
         self,
@@ -266,7 +266,7 @@ class LatentPlans(ChunkPolicy):
         if isinstance(decoder, LogisticDecoder):
             memory = np.zeros((len(features), config.recurrent), np.float32)
             actions = []
-            for numbers in noise.reshape(len(features), config.chunk, -1).swapaxes(0, 1):
+            for numbers in noise.reshape(len(features), config.chunk, self.action_size, -1).swapaxes(0, 1):
                 action, memory = self._step(features, plan, memory, numbers)
                 actions.append(action)
             return np.stack(actions, axis=1)
@@ -280,10 +280,7 @@ class LatentPlans(ChunkPolicy):
     ) -> tuple[np.ndarray, np.ndarray]:
         decoder = self.average.decoder
         assert isinstance(decoder, LogisticDecoder)
-        numbers = uniform_from_normal(torch.from_numpy(noise)).unflatten(1, (2, -1)).transpose(0, 1)
-        action, after = decoder.step(
-            torch.from_numpy(features), torch.from_numpy(plan), torch.from_numpy(memory), numbers
-        )
+        action, after = decoder.step(*(torch.from_numpy(array) for array in (features, plan, memory, noise)))
         return action.numpy(), after.numpy()
 
     def _fresh_state(self, slots: int) -> State:
@@ -292,5 +289,5 @@ class LatentPlans(ChunkPolicy):
         state |= {"plan": np.zeros((slots, self.space.size), np.float32), "given": np.zeros(slots, bool)}
         if config.decoder == "logistic":
             state["memory"] = np.zeros((slots, config.recurrent), np.float32)
-            state["noise"] = np.zeros((slots, config.chunk, 2 * config.action_size), np.float32)
+            state["noise"] = np.zeros((slots, config.chunk, config.action_size, config.components + 1), np.float32)
         return state

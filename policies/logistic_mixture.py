@@ -13,6 +13,8 @@ from __future__ import annotations
 import torch
 from torch.nn import functional
 
+from policies.distributions import gumbel_from_normal, uniform_from_normal
+
 __all__ = ["Mixture", "log_prob", "nearest_bin", "sample", "split"]
 
 Mixture = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
@@ -45,10 +47,12 @@ def log_prob(x: torch.Tensor, mixture: Mixture, bins: int) -> torch.Tensor:
     return torch.logsumexp(log_weights + component, dim=-1)
 
 
-def sample(uniform: torch.Tensor, mixture: Mixture, bins: int) -> torch.Tensor:
-    """Bin centres [..., A] from uniform numbers in (0, 1) [2, ..., A]: which logistic, and where in it."""
+def sample(noise: torch.Tensor, mixture: Mixture, bins: int) -> torch.Tensor:
+    """Bin centres [..., A] from standard normal numbers [..., A, M + 1]: which logistic, and where in it.
+
+    For zeros it is the centre of the likeliest logistic.
+    """
     log_weights, means, log_scales = mixture
-    cumulative = log_weights.exp().cumsum(-1)
-    chosen = (cumulative < uniform[0][..., None] * cumulative[..., -1:]).sum(-1, keepdim=True)
+    chosen = (log_weights + gumbel_from_normal(noise[..., :-1])).argmax(-1, keepdim=True)
     mean, log_scale = (t.gather(-1, chosen)[..., 0] for t in (means, log_scales))
-    return nearest_bin(mean + log_scale.exp() * torch.logit(uniform[1]), bins)
+    return nearest_bin(mean + log_scale.exp() * torch.logit(uniform_from_normal(noise[..., -1])), bins)

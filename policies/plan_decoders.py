@@ -23,7 +23,7 @@ class Regression(nn.Module):
         self.body = MLP((features, *hidden, size), "silu", 0.1, generator)
 
     def error(self, features: torch.Tensor, clean: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
-        return self.body(features) - clean
+        return self.body(features).float() - clean
 
     def draw(self, features: torch.Tensor, x: torch.Tensor, steps: int) -> torch.Tensor:
         return self.body(features)
@@ -59,9 +59,9 @@ class LogisticDecoder(nn.Module):
         self, window: torch.Tensor, plan: torch.Tensor, memory: torch.Tensor
     ) -> tuple[logistic_mixture.Mixture, torch.Tensor]:
         """Mixtures [b, W, A, M] and the memory [b, R] after the window [b, W, F], from the memory before it."""
-        inputs = functional.silu(self.state(window) + self.plan(plan)[:, None])
+        inputs = functional.silu(self.state(window) + self.plan(plan)[:, None]).float()
         outputs, last = self.memory(inputs, memory[None])
-        return logistic_mixture.split(self.head(outputs), self.components, self.min_log_scale), last[0]
+        return logistic_mixture.split(self.head(outputs).float(), self.components, self.min_log_scale), last[0].float()
 
     def error(self, window: torch.Tensor, plan: torch.Tensor, actions: torch.Tensor) -> torch.Tensor:
         """-ln P of actions [b, W, A] in nats a step, summed over components: [b]."""
@@ -69,9 +69,9 @@ class LogisticDecoder(nn.Module):
         return -logistic_mixture.log_prob(actions, mixture, self.bins).sum(-1).mean(-1)
 
     def step(
-        self, features: torch.Tensor, plan: torch.Tensor, memory: torch.Tensor, uniform: torch.Tensor
+        self, features: torch.Tensor, plan: torch.Tensor, memory: torch.Tensor, noise: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Actions [b, A] at features [b, F], and the memory after them; uniform numbers are [2, b, A]."""
+        """Actions [b, A] at features [b, F], and the memory after them; the noise is normal, [b, A, M + 1]."""
         mixture, memory = self(features[:, None], plan, memory)
         at_once = (mixture[0][:, 0], mixture[1][:, 0], mixture[2][:, 0])
-        return logistic_mixture.sample(uniform, at_once, self.bins), memory
+        return logistic_mixture.sample(noise, at_once, self.bins), memory

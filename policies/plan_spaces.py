@@ -11,7 +11,7 @@ from abc import ABC, abstractmethod
 import torch
 from torch.nn import functional
 
-from policies.distributions import uniform_from_normal
+from policies.distributions import gumbel_from_normal
 
 __all__ = ["PLAN_SPACES", "CategoricalPlans", "GaussianPlans", "PlanSpace"]
 
@@ -28,7 +28,7 @@ class PlanSpace(ABC):
 
     @abstractmethod
     def sample(self, outputs: torch.Tensor, noise: torch.Tensor) -> torch.Tensor:
-        """A plan [b, size] from standard normal noise [b, noise_size]; gradients reach the outputs."""
+        """A plan [b, size] from standard normal noise [b, noise_size], of zeros the mode; gradients reach outputs."""
 
     @abstractmethod
     def mode(self, outputs: torch.Tensor) -> torch.Tensor:
@@ -77,17 +77,15 @@ class CategoricalPlans(PlanSpace):
 
     def __init__(self, variables: int, classes: int) -> None:
         self.classes = classes
-        self.size = self.parameters = variables * classes
-        self.noise_size = variables
+        self.size = self.parameters = self.noise_size = variables * classes
 
     def _logarithms(self, outputs: torch.Tensor) -> torch.Tensor:
         return outputs.unflatten(-1, (-1, self.classes)).log_softmax(-1)
 
     def sample(self, outputs: torch.Tensor, noise: torch.Tensor) -> torch.Tensor:
-        probabilities = self._logarithms(outputs).exp()
-        cumulative = probabilities.detach().cumsum(-1)
-        threshold = uniform_from_normal(noise)[..., None] * cumulative[..., -1:]
-        chosen = functional.one_hot((cumulative < threshold).sum(-1), self.classes)
+        logarithms = self._logarithms(outputs)
+        drawn = (logarithms.detach() + gumbel_from_normal(noise).view_as(logarithms)).argmax(-1)
+        chosen, probabilities = functional.one_hot(drawn, self.classes), logarithms.exp()
         return (chosen + (probabilities - probabilities.detach())).flatten(-2)
 
     def mode(self, outputs: torch.Tensor) -> torch.Tensor:

@@ -141,6 +141,14 @@ def test_slots_keep_their_own_chance(trained):
     np.testing.assert_allclose(first[0], second[0], atol=1e-5)
 
 
+def test_half_precision_learns_alike():
+    losses = {}
+    for precision in ("float32", "bfloat16"):
+        policy, rng = make(precision=precision, hidden=(32,)), np.random.default_rng(0)
+        losses[precision] = np.mean([policy.update(fork(rng))["loss"] for _ in range(60)][-10:])
+    assert losses["bfloat16"] == pytest.approx(losses["float32"], rel=0.05)
+
+
 def test_training_resumes_bit_for_bit(tmp_path):
     batches = [fork(np.random.default_rng(i), 32) for i in range(40)]
     policy = make(hidden=(16,))

@@ -81,6 +81,14 @@ def test_no_chance_is_involved_and_slots_do_not_meet(trained):
     assert state is not None and state["position"].tolist() == [2, 4, 2]
 
 
+def test_half_precision_learns_alike():
+    losses = {}
+    for precision in ("float32", "bfloat16"):
+        policy, rng = make(precision=precision, hidden=(32,)), np.random.default_rng(0)
+        losses[precision] = np.mean([policy.update(play(rng))["loss"] for _ in range(60)][-10:])
+    assert losses["bfloat16"] == pytest.approx(losses["float32"], rel=0.05)
+
+
 def test_training_resumes_bit_for_bit_and_a_saved_policy_acts_alike(tmp_path):
     batches = [play(np.random.default_rng(i), 16) for i in range(40)]
     policy = make(hidden=(16,))

@@ -178,6 +178,20 @@ def test_training_resumes_bit_for_bit_and_a_saved_policy_acts_alike(tmp_path, de
     np.testing.assert_array_equal(follow(reloaded, window, deterministic=True)[0], expected)
 
 
+@pytest.mark.parametrize(
+    ("decoder", "plan"), [("logistic", "categorical"), ("chunk", "gaussian"), ("flow", "gaussian")]
+)
+def test_half_precision_learns_alike_and_cold_policies_do_the_likeliest(decoder, plan):
+    losses = {}
+    for precision in ("float32", "bfloat16"):
+        policy, rng = make(decoder=decoder, plan=plan, precision=precision, temperature=0.0), np.random.default_rng(0)
+        losses[precision] = np.mean([policy.update(play(rng))["loss"] for _ in range(60)][-10:])
+    assert losses["bfloat16"] == pytest.approx(losses["float32"], abs=0.1 * abs(losses["float32"]) + 0.02)
+    window = play(np.random.default_rng(1), 8)["window"]
+    _, state = policy.predict(window[:, 0])
+    np.testing.assert_allclose(state["plan"], policy.propose(window[:, 0]), atol=1e-6)
+
+
 def test_beta_and_free_nats_decide_how_much_a_plan_says():
     def kl(**changes: Any) -> float:
         policy, rng = make(decoder="chunk", gradient_steps=150, **changes), np.random.default_rng(0)
@@ -215,7 +229,7 @@ def test_divergence_is_zero_from_itself_and_the_mean_of_log_ratios(kind):
 def test_categorical_plans_are_one_hot_drawn_as_likely_and_pass_gradients():
     space = CategoricalPlans(2, 3)
     outputs = torch.tensor([[0.0, 1.0, 2.0, 3.0, 0.0, -9.0]]).log_softmax(-1).requires_grad_()
-    noise = torch.randn(50_000, 2, generator=torch.Generator().manual_seed(0))
+    noise = torch.randn(50_000, 6, generator=torch.Generator().manual_seed(0))
     drawn = space.sample(outputs.expand(50_000, -1), noise)
     probabilities = outputs.detach().unflatten(-1, (2, 3)).softmax(-1).flatten()
     torch.testing.assert_close(drawn.detach().mean(0), probabilities, atol=0.01, rtol=0)

@@ -5,7 +5,6 @@ import math
 import pytest
 import torch
 
-from policies.distributions import uniform_from_normal
 from policies.logistic_mixture import log_prob, nearest_bin, sample, split
 
 BINS = 256
@@ -61,14 +60,21 @@ def test_gradients_agree_with_differences():
 def test_samples_are_bins_as_frequent_as_they_are_likely():
     few, draws = 9, 40_000
     mixtures = mixture((4,), seed=2)
-    noise = torch.randn(2, draws, 4, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
+    noise = torch.randn(draws, 4, 4, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
     expanded = tuple(part.expand(draws, 4, 3) for part in mixtures)
-    drawn = sample(uniform_from_normal(noise), expanded, few)  # type: ignore[arg-type]
+    drawn = sample(noise, expanded, few)  # type: ignore[arg-type]
     centres = torch.linspace(-1, 1, few, dtype=torch.float64)
     probabilities = log_prob(centres[:, None], mixtures, few).exp()
     frequencies = torch.stack([(drawn - centre).abs().lt(1e-9).double().mean(0) for centre in centres])
     torch.testing.assert_close(frequencies.sum(0), torch.ones(4, dtype=torch.float64))
     assert (frequencies - probabilities).abs().max() < 4 * math.sqrt(0.25 / draws)
+
+
+def test_without_noise_it_is_the_centre_of_the_likeliest_logistic():
+    log_weights = torch.tensor([[0.3, 0.6, 0.1]]).log()
+    means = torch.tensor([[-1.0, 0.2, 1.0]])
+    drawn = sample(torch.zeros(1, 4), (log_weights, means, torch.zeros(1, 3)), BINS)
+    torch.testing.assert_close(drawn, nearest_bin(torch.tensor([0.2]), BINS))
 
 
 def test_values_beyond_the_bins_are_clipped_and_centres_stay():
