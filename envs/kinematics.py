@@ -28,8 +28,8 @@ MAX_JOINT_STEP = 0.3  # rad an iteration
 class Chain:
     """Constant transforms of a serial arm of J hinges: its links, the hand, the tool point.
 
-    positions float64[J + 2, 3] (m), rotations float64[J + 1, 3, 3], low, high, home float64[J] (rad). A link turns about
-    its own z axis.
+    positions float64[J + 2, 3] (m), rotations float64[J + 1, 3, 3], low, high, home float64[J] (rad). A link turns
+    about its own z axis.
     """
 
     positions: np.ndarray

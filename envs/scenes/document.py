@@ -33,10 +33,10 @@ _LIBRARY = Path(__file__).parent / "library"
 _SECTIONS = (
     "name",
     "about",
-    "robot",
     "objects",
     "fixtures",
     "cameras",
+    "robot",
     "places",
     "area",
     "workspace",
@@ -165,7 +165,9 @@ def parse(text: str, source: str = "scene", folder: Path | None = None) -> Docum
     if isinstance(robot, dict):
         fields["robot"] = Entry("robot", "robot", robot, {"": lines["robot",], **_below(lines, "robot")}, source)
     elif robot != "builtin":
-        raise whole.wrong(f"robot = {_shown(robot)} must be builtin, or a mapping with a file, a tool and home", "robot")
+        raise whole.wrong(
+            f"robot = {_shown(robot)} must be builtin, or a mapping with a file, a tool and home", "robot"
+        )
     for key, size in (("area", 4), ("workspace", 6)):
         if key in values:
             fields[key] = whole.vector(key, size)

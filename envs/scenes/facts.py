@@ -91,7 +91,8 @@ def _bottom(shape, half, r20, r21, r22):
 def slot_facts(q, v, latches, x, pose, arm, layout, bounds):
     """Fills one slot's facts x from qpos, qvel and the tool's pose float64[7]; updates latches. Is a block lost?
 
-    arm: `envs.scenes.robots.Robot.arrays`. layout: `envs.scenes.scene.Layout.arrays`. bounds float64[2, 3]: a block outside them is lost.
+    arm: `envs.scenes.robots.Robot.arrays`. layout: `envs.scenes.scene.Layout.arrays`. bounds float64[2, 3]: a block
+    outside them is lost.
     """
     (bq, bv, half, shape), (sq, sv, _, _, _), (lq, _), _ = layout
     chain, _, (finger, finger_v, shut, _, slope, least) = arm

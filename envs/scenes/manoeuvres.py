@@ -66,7 +66,7 @@ def aim(s, relative_to, other, x, y, z, yaw, carry):
 
 @nb.njit(cache=True, nogil=True)
 def begin(s, kind, thing, length):
-    """Starts manoeuvre ``kind`` with a block, slide or lamp in row ``s``, keeping SPEED, GAIN and OPENING; `aim` says where."""
+    """Starts manoeuvre ``kind`` with a block, slide or lamp in row ``s``, keeping SPEED … OPENING; `aim` says where."""
     s[KIND] = kind
     s[PHASE] = s[CLOCK] = s[AGE] = 0.0
     s[STATUS] = RUNNING

@@ -21,7 +21,6 @@ and the robot never meets itself. The options of the file (timestep, integrator)
 from __future__ import annotations
 
 from dataclasses import dataclass
-from itertools import product
 from pathlib import Path
 
 import mujoco
@@ -30,19 +29,17 @@ import numpy as np
 from envs.kinematics import Chain
 from envs.playroom.robot import DRIVE, FINGER_RANGE, GRIPPER, HOME
 from envs.scenes.document import Entry
+from envs.scenes.measures import PREFIX, chain_of, ends_of, opening_of, own_name, tool_frame
 from envs.scenes.parts import FINGER, HAND, forget_globals
 
 __all__ = ["MOST_JOINTS", "Robot", "attach", "builtin"]
 
 MOST_JOINTS = 7  # facts have so many columns for angles
-PREFIX = "robot "  # of everything that comes out of the robot's file
 _KEYS = ("file", "tool", "home", "fingers", "gripper", "kp", "kd", "pos", "yaw", "gravcomp")
 _QUICK = 30.0  # rad/s: a servo with no kp given is critically damped at this, for the inertia at home
 _WEAKEST = 20.0  # Nm/rad that such a servo has at least
 # Servos on fingers that slide or turn: kp, kd, most force (N or Nm), rotor inertia as felt at the joint (kg or kg m²).
 _GRIP = {True: (500.0, 30.0, 40.0, 0.1), False: (4.0, 0.3, 4.0, 0.001)}
-_OPENS = 0.002  # m by which fingers must open
-_WHOLE = 0.08  # m that scripts take the fingers of an arm without a hand to open
 
 
 @dataclass(frozen=True)
@@ -80,42 +77,37 @@ def attach(spec: mujoco.MjSpec, entry: Entry, folder: Path) -> Robot:
     _add(spec, entry, folder / entry.text("file"))
     joints = _arm(spec, entry)
     home = np.array(entry.vector("home", len(joints)))
-    fingers = _fingers(spec, entry)
+    fingers = _fingers(spec, entry, joints)
     own = _servos(spec, entry, joints)
     grips = _grips(spec, entry, joints, fingers)
     model = _compiled(spec, entry)
     for number, joint in enumerate(joints):
         if model.joint(joint).id != number:
             what = "neither between its base and its tool nor comes after them; the arm's joints must come first"
-            raise entry.wrong(f"joint '{_own(model.joint(number).name)}' is {what}", "file")
-    chain = _chain(model, entry, home)
+            raise entry.wrong(f"joint '{own_name(model.joint(number).name)}' is {what}", "file")
+    chain = chain_of(model, entry, home)
     for joint, (angle, low, high) in zip(joints, np.stack([home, chain.low, chain.high], 1).tolist(), strict=True):
         if not low - 1e-6 <= angle <= high + 1e-6:
-            raise entry.wrong(f"home: {angle:g} rad of joint '{_own(joint)}' is not in {low:g} to {high:g}", "home")
+            raise entry.wrong(f"home: {angle:g} rad of joint '{own_name(joint)}' is not in {low:g} to {high:g}", "home")
     data = mujoco.MjData(model)
     data.qpos[: len(home)] = home
     mujoco.mj_forward(model, data)
-    (_, _, height), turn = _frame(model, data, entry)
+    (_, _, height), turn = tool_frame(model, data, entry)
     if height < 0.0:
         raise entry.wrong(f"home: the tool is {-1000 * height:.0f} mm under the table", "home")
     if turn[0, 0] < 0.0:  # two fingers are the same turned by half: the way round that is nearer to a yaw of 0
         chain.rotations[-1][:, :2] *= -1.0
-    gripper, directions, opening = _opening(model, data, entry, fingers)
+    gripper, directions, opening = opening_of(model, data, entry, fingers)
     motors = np.array([model.actuator(name).id for name in _soft(spec, entry, own, joints, model, data)], np.int64)
-    shut, half = _ends(model, data, entry, grips, gripper, directions)
+    shut, half = ends_of(model, data, entry, grips, gripper, directions)
     drive = (motors, np.array([model.actuator(name).id for name in grips], np.int64), shut, half)
     base = model.body(model.body_rootid[model.joint(joints[0]).bodyid[0]]).name
     return Robot(chain, drive, gripper, base, fingers, opening)
 
 
-def _own(name: str) -> str:
-    """A name as the robot's file has it."""
-    return name.removeprefix(PREFIX)
-
-
 def _listed(names) -> str:
     """Names to choose from, as a sentence's end."""
-    return ", ".join(_own(name) for name in names if name) or "none"
+    return ", ".join(own_name(name) for name in names if name) or "none"
 
 
 def _compiled(spec: mujoco.MjSpec, entry: Entry) -> mujoco.MjModel:
@@ -127,12 +119,13 @@ def _compiled(spec: mujoco.MjSpec, entry: Entry) -> mujoco.MjModel:
 
 
 def _add(spec: mujoco.MjSpec, entry: Entry, path: Path) -> None:
-    """Attaches the tree of bodies that has the tool; everything gets the arm's collision bits and its weight carried."""
+    """Attaches the tree of bodies that has the tool, with the arm's collision bits and its weight carried."""
     if not path.is_file():
         raise entry.wrong(f"there is no file {path.name}", "file")
     try:
         child = mujoco.MjSpec.from_file(str(path))
         child.compiler.fusestatic = False  # of a URDF, the links that only name a frame stay
+        _find_meshes(child, path)
         child.copy().compile()
     except (ValueError, OSError) as error:
         raise entry.wrong(f"{path.name} is not a model: {' '.join(str(error).split())}", "file") from error
@@ -153,8 +146,9 @@ def _add(spec: mujoco.MjSpec, entry: Entry, path: Path) -> None:
     pos, carried = entry.vector("pos", 3, (0.0, 0.0, 0.0)), entry.number("gravcomp", 1.0, low=0.0)
     frame = spec.worldbody.add_frame(pos=pos, quat=(np.cos(yaw / 2), 0, 0, np.sin(yaw / 2)))
     base = frame.attach_body(body, PREFIX, "")
-    if base.name == PREFIX:
-        base.name = f"{PREFIX}base"
+    base.name = base.name if base.name not in ("", PREFIX) else f"{PREFIX}base"
+    for number, actuator in enumerate(spec.actuators):
+        actuator.name = actuator.name if actuator.name not in ("", PREFIX) else f"{PREFIX}actuator {number + 1}"
     for body in (base, *base.find_all("body")):
         body.gravcomp = carried
         for geom in body.geoms:
@@ -162,6 +156,17 @@ def _add(spec: mujoco.MjSpec, entry: Entry, path: Path) -> None:
                 geom.contype, geom.conaffinity = HAND
     for number, joint in enumerate(base.joints + base.find_all("joint")):
         joint.name = joint.name if joint.name not in ("", PREFIX) else f"{PREFIX}joint {number + 1}"
+
+
+def _find_meshes(child: mujoco.MjSpec, path: Path) -> None:
+    """Meshes of a URDF's package (package://name/…) are looked for in the folders above the file."""
+    for mesh in child.meshes:
+        scheme, _, rest = mesh.file.partition(":")
+        if scheme != "package":
+            continue
+        package = Path(rest.lstrip("/"))
+        places = [above / part for above in path.resolve().parents for part in (package, Path(*package.parts[1:]))]
+        mesh.file = str(next((place for place in places if place.is_file()), mesh.file))
 
 
 def _arm(spec: mujoco.MjSpec, entry: Entry) -> list[str]:
@@ -177,12 +182,13 @@ def _arm(spec: mujoco.MjSpec, entry: Entry) -> list[str]:
         if joint.type != mujoco.mjtJoint.mjJNT_HINGE:
             kind = mujoco.mjtJoint(joint.type).name.removeprefix("mjJNT_").lower()
             raise entry.wrong(
-                f"joint '{_own(joint.name)}' between the base and the tool is of type {kind}; hinges are needed", "tool"
+                f"joint '{own_name(joint.name)}' between the base and the tool is of type {kind}; hinges are needed",
+                "tool",
             )
     if not 1 <= len(found) <= MOST_JOINTS:
         count = len(found) or "no"
         raise entry.wrong(
-            f"there are {count} joints between the base and the tool '{_own(name)}'; 1 to {MOST_JOINTS} are needed",
+            f"there are {count} joints between the base and the tool '{own_name(name)}'; 1 to {MOST_JOINTS} are needed",
             "tool",
         )
     return [joint.name for joint in found]
@@ -197,8 +203,8 @@ def _names(entry: Entry, key: str) -> list[str]:
     return names
 
 
-def _fingers(spec: mujoco.MjSpec, entry: Entry) -> tuple[str, ...]:
-    """The two bodies that close on things, made to collide as fingers do; none."""
+def _fingers(spec: mujoco.MjSpec, entry: Entry, arm: list[str]) -> tuple[str, ...]:
+    """The two bodies that close on things, made to collide as fingers do; of an arm without a hand its last link is."""
     names = _names(entry, "fingers")
     if "fingers" in entry.values and (len(names) != 2 or names[0] == names[1]):
         raise entry.wrong(f"fingers = {entry.values['fingers']!r} must be two bodies", "fingers")
@@ -210,13 +216,23 @@ def _fingers(spec: mujoco.MjSpec, entry: Entry) -> tuple[str, ...]:
             raise entry.wrong(f"there is no body '{name}' for a finger; bodies: {bodies}", "fingers")
         for joint in body.joints:
             joints += 1
+            if joint.name in arm:
+                raise entry.wrong(
+                    f"finger '{name}' is a link of the arm, moved by joint '{own_name(joint.name)}'", "fingers"
+                )
             turns = joint.type in (mujoco.mjtJoint.mjJNT_SLIDE, mujoco.mjtJoint.mjJNT_HINGE)
             if not turns or joint.range[0] >= joint.range[1]:
-                raise entry.wrong(f"joint '{_own(joint.name)}' of finger '{name}' must be a slide or hinge with a range")
+                raise entry.wrong(
+                    f"joint '{own_name(joint.name)}' of finger '{name}' must be a slide or hinge with a range",
+                    "fingers",
+                )
         solid = [geom for geom in body.geoms if geom.contype or geom.conaffinity]
         if not solid:
             raise entry.wrong(f"finger '{name}' has no geoms that collide", "fingers")
         for geom in solid:
+            geom.contype, geom.conaffinity = FINGER
+    for geom in [] if names else spec.joint(arm[-1]).parent.geoms:
+        if geom.contype:
             geom.contype, geom.conaffinity = FINGER
     if names and not joints:
         raise entry.wrong(f"neither of the bodies {' and '.join(names)} has a joint to open with", "fingers")
@@ -260,11 +276,13 @@ def _servos(spec: mujoco.MjSpec, entry: Entry, joints: list[str]) -> list[str]:
         there = _on(spec, joint)
         if there and kp is None:
             if len(there) > 1 or not _is_servo(there[0]):
-                names = " and ".join(f"'{_own(a.name)}'" for a in there)
-                what = f"joint '{_own(joint)}' is driven by {names}, not by one position servo"
+                names = " and ".join(f"'{own_name(a.name)}'" for a in there)
+                what = f"joint '{own_name(joint)}' is driven by {names}, not by one position servo"
                 raise entry.wrong(f"{what}; give kp, and it gets one", "file")
             if kd is not None:
-                raise entry.wrong("kd is of the servos that kp asks for; give kp as well, or leave it to the file", "kd")
+                raise entry.wrong(
+                    "kd is of the servos that kp asks for; give kp as well, or leave it to the file", "kd"
+                )
             continue
         for actuator in there:
             spec.delete(actuator)
@@ -298,9 +316,11 @@ def _grips(spec: mujoco.MjSpec, entry: Entry, joints: list[str], fingers: tuple[
     others = [a.name for a in spec.actuators if a.name not in arm]
     for name in names:
         if name not in others:
-            raise entry.wrong(f"gripper: there is no actuator '{_own(name)}'; there are: {_listed(others)}", "gripper")
+            raise entry.wrong(
+                f"gripper: there is no actuator '{own_name(name)}'; there are: {_listed(others)}", "gripper"
+            )
         if spec.actuator(name).ctrlrange[0] >= spec.actuator(name).ctrlrange[1]:
-            raise entry.wrong(f"actuator '{_own(name)}' of the gripper has no ctrlrange", "gripper")
+            raise entry.wrong(f"actuator '{own_name(name)}' of the gripper has no ctrlrange", "gripper")
     if names and not fingers:
         raise entry.wrong("a gripper needs fingers: the two bodies that close on things", "gripper")
     idle = [name for name in others if name not in names]
@@ -309,94 +329,12 @@ def _grips(spec: mujoco.MjSpec, entry: Entry, joints: list[str], fingers: tuple[
     if names:
         return names
     moving = [joint for finger in fingers for joint in spec.body(finger).joints]
+    model = _compiled(spec, entry)  # the file may say ranges in degrees
     for joint in moving:
         kp, kd, most, heavy = _GRIP[joint.type == mujoco.mjtJoint.mjJNT_SLIDE]
         _servo(spec, joint.name, kp)
         servo = spec.actuator(joint.name)
-        servo.ctrlrange, servo.forcerange = joint.range, [-most, most]
+        servo.ctrlrange, servo.forcerange = model.joint(joint.name).range, [-most, most]
         servo.forcelimited = mujoco.mjtLimited.mjLIMITED_TRUE
         joint.damping[0], joint.armature = max(joint.damping[0], kd), max(joint.armature, heavy)
     return [joint.name for joint in moving]
-
-
-def _frame(model: mujoco.MjModel, data: mujoco.MjData, entry: Entry) -> tuple[np.ndarray, np.ndarray]:
-    """Position float64[3] and rotation float64[3, 3] of the tool."""
-    name = PREFIX + entry.text("tool")
-    site = mujoco.mj_name2id(model, mujoco.mjtObj.mjOBJ_SITE, name)
-    at = data.site(site) if site >= 0 else data.body(name)
-    return at.xpos.copy(), at.xmat.reshape(3, 3).copy()
-
-
-def _chain(model: mujoco.MjModel, entry: Entry, home: np.ndarray) -> Chain:
-    """The arm as links that turn about their own z, from where joints and tool are in the reference pose."""
-    data = mujoco.MjData(model)
-    mujoco.mj_kinematics(model, data)
-    count = len(home)
-    at, frame, turn = np.zeros(3), np.eye(3), np.zeros(9)
-    positions, rotations = np.zeros((count + 2, 3)), np.zeros((count + 1, 3, 3))
-    for k in range(count):
-        axis, quat = data.xaxis[k], np.zeros(4)
-        mujoco.mju_quatZ2Vec(quat, axis)
-        mujoco.mju_quat2Mat(turn, quat)
-        link = turn.reshape(3, 3).copy()
-        angle = float(model.qpos0[k])  # what the joint reads in the reference pose
-        back = np.array([[np.cos(angle), np.sin(angle), 0], [-np.sin(angle), np.cos(angle), 0], [0, 0, 1]])
-        positions[k], rotations[k] = frame.T @ (data.xanchor[k] - at), frame.T @ link @ back
-        at, frame = data.xanchor[k].copy(), link
-    tool, rotation = _frame(model, data, entry)
-    positions[count], rotations[count] = frame.T @ (tool - at), frame.T @ rotation
-    limited = model.jnt_limited[:count].astype(bool)
-    low, high = np.where(limited[:, None], model.jnt_range[:count], (-np.inf, np.inf)).T.copy()
-    return Chain(positions, rotations, low.copy(), high.copy(), home)
-
-
-def _gap(model: mujoco.MjModel, data: mujoco.MjData, fingers: tuple[str, ...]) -> float:
-    """Distance of two bodies' shapes (m)."""
-    mujoco.mj_kinematics(model, data)
-    left, right = (
-        [g for g in range(model.ngeom) if model.geom_bodyid[g] == model.body(name).id and model.geom_contype[g]]
-        for name in fingers
-    )
-    return min(mujoco.mj_geomDistance(model, data, a, b, 1.0, None) for a, b in product(left, right))
-
-
-def _opening(model: mujoco.MjModel, data: mujoco.MjData, entry: Entry, fingers: tuple[str, ...]):
-    """`Robot.gripper`, which way each finger joint opens (±1) float64[F], and how wide they open (m)."""
-    bodies = [model.body(name) for name in fingers]
-    ids = [j for body in bodies for j in range(body.jntadr[0], body.jntadr[0] + body.jntnum[0])]
-    at, dofs = model.jnt_qposadr[ids].astype(np.int64), model.jnt_dofadr[ids].astype(np.int64)
-    if not ids:
-        return (at, dofs, np.zeros(0), np.zeros(0), np.zeros(0), 0.0), np.zeros(0), _WHOLE
-    found = []
-    for ends in product(*model.jnt_range[ids].tolist()):
-        data.qpos[at] = ends
-        found.append((_gap(model, data, fingers), ends))
-    (least, shut), (most, wide) = min(found), max(found)
-    least = max(least, 0.0)
-    if most - least < _OPENS:
-        raise entry.wrong(f"the fingers open by {1000 * (most - least):.1f} mm only", "fingers")
-    shut, wide = np.array(shut), np.array(wide)
-    travel = np.where(wide == shut, 1.0, wide - shut)
-    slope = np.where(wide == shut, 0.0, (most - least) / np.count_nonzero(wide - shut) / travel)
-    data.qpos[at] = (shut + wide) / 2
-    return (at, dofs, shut, wide, slope, least), np.sign(wide - shut), most
-
-
-def _ends(model, data, entry: Entry, grips: list[str], gripper: tuple, directions: np.ndarray):
-    """Controls of the gripper's actuators when shut, and half the way to those when open; float64[G] each."""
-    shut, half = np.zeros(len(grips)), np.zeros(len(grips))
-    for number, name in enumerate(grips):
-        actuator = model.actuator(name)
-        force = []
-        for control in actuator.ctrlrange:
-            data.ctrl[:] = 0.0
-            data.ctrl[actuator.id] = control
-            mujoco.mj_forward(model, data)
-            force.append(float(data.qfrc_actuator[gripper[1]] @ directions))
-        if abs(force[1] - force[0]) < 1e-9:
-            raise entry.wrong(f"actuator '{_own(name)}' moves none of the fingers' joints", "gripper")
-        low, high = actuator.ctrlrange
-        shut[number], half[number] = (low, (high - low) / 2) if force[1] > force[0] else (high, (low - high) / 2)
-    return shut, half
-
-

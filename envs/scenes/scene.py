@@ -195,7 +195,7 @@ def _refuse_names(document: Document, taken: set[str]) -> None:
 
 
 def _empty(document: Document) -> tuple[mujoco.MjSpec, Robot | None]:
-    """Table, light and arm (and what is known of it, where it is the user's), with the options all native worlds share."""
+    """Table, light and arm, with the options all native worlds share; and what is known of a user's arm."""
     spec = mujoco.MjSpec()
     spec.modelname = "embodied-" + document.name.replace(" ", "-")
     spec.compiler.degree = False

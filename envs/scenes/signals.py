@@ -196,7 +196,7 @@ def _progress(x, predicate, a, b, sign, px, py, layout, target):
 
 @nb.njit(cache=True, nogil=True)
 def slot_terms(x, action, count, codes, place, distance, lost, low, high, layout, target, terms, costs):
-    """Fills one slot's terms float64[3] and costs float64[6]; target float64[3] is scratch, low and high joint ranges."""
+    """Fills one slot's terms float64[3] and costs float64[6]; target float64[3] is scratch, low, high joint ranges."""
     (bq, _, _, _), (sq, _, _, _, _), (lq, _), _ = layout
     holding, current = 0, -1
     for j in range(count):

@@ -280,7 +280,7 @@ class WorldVectorEnv(Remade, VectorEnv):
         actions = np.asarray(actions)
         if actions.dtype.kind not in "fiub":
             raise ValueError(f"actions are of type {actions.dtype}; numbers in [-1, 1] are needed")
-        wanted = (self.num_envs, *self.single_action_space.shape)
+        wanted = (self.num_envs, self.randomisation.past.shape[2])
         if actions.shape != wanted:
             raise ValueError(
                 f"actions have shape {actions.shape}; '{self.control}' control of {wanted[0]} takes {wanted}"
