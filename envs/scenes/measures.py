@@ -103,14 +103,16 @@ def ends_of(model, data, entry: Entry, grips: list[str], gripper: tuple, directi
     shut, half = np.zeros(len(grips)), np.zeros(len(grips))
     for number, name in enumerate(grips):
         actuator = model.actuator(name)
+        low, high = actuator.ctrlrange
+        if low >= high:
+            raise entry.wrong(f"actuator '{own_name(name)}' of the gripper has no ctrlrange", "gripper")
         force = []
-        for control in actuator.ctrlrange:
+        for control in (low, high):
             data.ctrl[:] = 0.0
             data.ctrl[actuator.id] = control
             mujoco.mj_forward(model, data)
             force.append(float(data.qfrc_actuator[gripper[1]] @ directions))
         if abs(force[1] - force[0]) < 1e-9:
             raise entry.wrong(f"actuator '{own_name(name)}' moves none of the fingers' joints", "gripper")
-        low, high = actuator.ctrlrange
         shut[number], half[number] = (low, (high - low) / 2) if force[1] > force[0] else (high, (low - high) / 2)
     return shut, half

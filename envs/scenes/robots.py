@@ -98,7 +98,7 @@ def attach(spec: mujoco.MjSpec, entry: Entry, folder: Path) -> Robot:
     if turn[0, 0] < 0.0:  # two fingers are the same turned by half: the way round that is nearer to a yaw of 0
         chain.rotations[-1][:, :2] *= -1.0
     gripper, directions, opening = opening_of(model, data, entry, fingers)
-    motors = np.array([model.actuator(name).id for name in _soft(spec, entry, own, joints, model, data)], np.int64)
+    motors = np.array([model.actuator(name).id for name in _tune(spec, entry, own, joints, model, data)], np.int64)
     shut, half = ends_of(model, data, entry, grips, gripper, directions)
     drive = (motors, np.array([model.actuator(name).id for name in grips], np.int64), shut, half)
     base = model.body(model.body_rootid[model.joint(joints[0]).bodyid[0]]).name
@@ -291,7 +291,9 @@ def _servos(spec: mujoco.MjSpec, entry: Entry, joints: list[str]) -> list[str]:
     return added
 
 
-def _soft(spec, entry: Entry, added: list[str], joints: list[str], model, data) -> list[str]:
+def _tune(
+    spec: mujoco.MjSpec, entry: Entry, added: list[str], joints: list[str], model: mujoco.MjModel, data: mujoco.MjData
+) -> list[str]:
     """Sets the gains of the servos that were added, by the inertia at home; the names of the arm's actuators."""
     kp, kd = _gains(entry, "kp", len(joints)), _gains(entry, "kd", len(joints))
     inertia = np.zeros((model.nv, model.nv))
@@ -319,13 +321,11 @@ def _grips(spec: mujoco.MjSpec, entry: Entry, joints: list[str], fingers: tuple[
             raise entry.wrong(
                 f"gripper: there is no actuator '{own_name(name)}'; there are: {_listed(others)}", "gripper"
             )
-        if spec.actuator(name).ctrlrange[0] >= spec.actuator(name).ctrlrange[1]:
-            raise entry.wrong(f"actuator '{own_name(name)}' of the gripper has no ctrlrange", "gripper")
     if names and not fingers:
         raise entry.wrong("a gripper needs fingers: the two bodies that close on things", "gripper")
     idle = [name for name in others if name not in names]
     if idle:
-        raise entry.wrong(f"nothing drives {_listed(idle)}; name the actuators of the hand as gripper", "file")
+        raise entry.wrong(f"nothing commands the actuators {_listed(idle)}; name those of the hand as gripper", "file")
     if names:
         return names
     moving = [joint for finger in fingers for joint in spec.body(finger).joints]

@@ -120,10 +120,10 @@ class WorldVectorEnv(Remade, VectorEnv):
         self.episodes = np.full(n, -1, np.int64)  # episodes begun since the seed, less one
         self._pending = np.zeros(n, np.bool_)  # next-step mode: to be reset by the next step
         self._seed = int(np.random.SeedSequence().entropy) % (1 << 62)  # type: ignore[operator]
-        width = ACTIONS["tool"] if control == "tool" else len(self._home) + 1
-        self.randomisation = Randomisation(self.simulation, parts, randomise or {}, width)
+        self._width = ACTIONS["tool"] if control == "tool" else len(self._home) + 1
+        self.randomisation = Randomisation(self.simulation, parts, randomise or {}, self._width)
         self._renderer: Any = None
-        self.single_action_space = gym.spaces.Box(-1.0, 1.0, (width,), np.float32)
+        self.single_action_space = gym.spaces.Box(-1.0, 1.0, (self._width,), np.float32)
         self.action_space = batch_space(self.single_action_space, n)
 
     # -- what the episode is about -------------------------------------------------------------------------------
@@ -280,7 +280,7 @@ class WorldVectorEnv(Remade, VectorEnv):
         actions = np.asarray(actions)
         if actions.dtype.kind not in "fiub":
             raise ValueError(f"actions are of type {actions.dtype}; numbers in [-1, 1] are needed")
-        wanted = (self.num_envs, self.randomisation.past.shape[2])
+        wanted = (self.num_envs, self._width)
         if actions.shape != wanted:
             raise ValueError(
                 f"actions have shape {actions.shape}; '{self.control}' control of {wanted[0]} takes {wanted}"

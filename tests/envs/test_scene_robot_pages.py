@@ -56,7 +56,7 @@ BAD_PAGES = {  # what is wrong: (line, what is replaced, by what, part of the se
         2,
         "  gripper: grip\n",
         "",
-        "nothing drives grip; name the actuators of the hand as gripper",
+        "nothing commands the actuators grip; name those of",
     ),
     "a kp of zero": (7, LINES, LINES + "  kp: 0\n", "kp = 0 must be a finite number greater than 0"),
     "two kps": (7, LINES, LINES + "  kp: [1, 2]\n", "kp = [1, 2] must be 6 finite numbers"),
