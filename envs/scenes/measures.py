@@ -27,7 +27,8 @@ def tool_frame(model: mujoco.MjModel, data: mujoco.MjData, entry: Entry) -> tupl
     name = PREFIX + entry.text("tool")
     site = mujoco.mj_name2id(model, mujoco.mjtObj.mjOBJ_SITE, name)
     at = data.site(site) if site >= 0 else data.body(name)
-    return at.xpos.copy(), at.xmat.reshape(3, 3).copy()
+    turn = at.xmat.reshape(3, 3).copy()
+    return at.xpos + turn @ entry.vector("offset", 3, (0.0, 0.0, 0.0)), turn
 
 
 def chain_of(model: mujoco.MjModel, entry: Entry, home: np.ndarray) -> Chain:

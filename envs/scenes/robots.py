@@ -4,6 +4,7 @@
 robot:
   file: arm.xml                # MJCF or URDF; relative to the page
   tool: grasp                  # a site or body: z out of the hand, y the way the fingers open, between their pads
+  offset: [0, 0, 0.1]          # m from there, in its frame, where no site is between the pads
   home: [0, -0.3, 0, -1.8, 0, 1.5, 0.8]   # rad, of the hinges from the base to the tool, in order
   fingers: [left, right]       # the two bodies that close on things (none: an arm without a hand)
   gripper: grip                # actuators of the file that move the fingers (none: servos on their joints)
@@ -35,7 +36,7 @@ from envs.scenes.parts import FINGER, HAND, forget_globals
 __all__ = ["MOST_JOINTS", "Robot", "attach", "builtin"]
 
 MOST_JOINTS = 7  # facts have so many columns for angles
-_KEYS = ("file", "tool", "home", "fingers", "gripper", "kp", "kd", "pos", "yaw", "gravcomp")
+_KEYS = ("file", "tool", "offset", "home", "fingers", "gripper", "kp", "kd", "pos", "yaw", "gravcomp")
 _QUICK = 30.0  # rad/s: a servo with no kp given is critically damped at this, for the inertia at home
 _WEAKEST = 20.0  # Nm/rad that such a servo has at least
 # Servos on fingers that slide or turn: kp, kd, most force (N or Nm), rotor inertia as felt at the joint (kg or kg m²).

@@ -61,6 +61,7 @@ BAD_PAGES = {  # what is wrong: (line, what is replaced, by what, part of the se
     "a kp of zero": (7, LINES, LINES + "  kp: 0\n", "kp = 0 must be a finite number greater than 0"),
     "two kps": (7, LINES, LINES + "  kp: [1, 2]\n", "kp = [1, 2] must be 6 finite numbers"),
     "kd alone": (7, LINES, LINES + "  kd: 10\n", "kd is of the servos that kp asks for"),
+    "a flat offset": (7, LINES, LINES + "  offset: [0]\n", "offset = [0] must be 3 finite numbers"),
     "a flat pos": (7, LINES, LINES + "  pos: [0, 0]\n", "pos = [0, 0] must be 3 finite numbers"),
 }
 

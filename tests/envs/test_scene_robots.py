@@ -239,6 +239,16 @@ def test_the_built_in_arm_written_out_is_taken_like_any_other(tmp_path):
     builtin.close()
 
 
+def test_the_tool_may_be_a_point_off_a_body(desks):
+    page = desks["mjcf"].read_text(encoding="utf-8")
+    assert "tool: grasp" in page
+    site = load(desks["mjcf"]).robot
+    point = parse_scene(page.replace("tool: grasp", "tool: flange, offset: [0, 0, 0.10]"), desks["mjcf"].parent).robot
+    for mine, theirs in zip(point.chain.arrays, site.chain.arrays, strict=True):
+        np.testing.assert_allclose(mine, theirs, atol=1e-12)
+    assert point.opening == pytest.approx(site.opening)
+
+
 def test_what_has_no_name_in_the_file_is_no_hindrance(tmp_path, mjcf):
     text = mjcf().replace("name='foot'", "").replace("<joint name='roll'", "<joint")
     text = text.replace("name='elbow servo'", "").replace("name='roll servo' joint='roll'", "joint='wrist'", 1)
