@@ -214,6 +214,7 @@ class ScenePlay(ScriptedPlay):
             env, seed, sigma=(0.5 if markov else 0.2) if sigma is None else sigma,
             switching=(0.02 if markov else 0.006) if switching is None else switching, max_episode=max_episode,
         )  # type: ignore[arg-type]  # fmt: skip
+        self._scripts[:, m.OPENING] = env.scene.robot.opening
 
     def _act(self, actions: np.ndarray, labels: np.ndarray) -> None:
         env = self.env
