@@ -1,4 +1,4 @@
-"""Data sets of other libraries, one file a format: each module has ``LAYOUT``, ``read(path)`` and ``write(dataset, path)``.
+"""Data sets of other libraries, a file a format: each module has ``LAYOUT``, ``read(path)``, ``write(dataset, path)``.
 
 A place is written ``FORMAT:PATH``; where only a path is given, what lies there tells the format.
 """

@@ -4,8 +4,8 @@ A frame is an observation (``observation.state``), the action taken there, and w
 ``next.done``, ``next.terminated``, ``next.truncated``): T frames for an episode of T steps. LeRobot has no row for the
 observation after the last action and knows one reward. The last observation, simulator states and the steps they
 precede, and all that is not an array are further columns of ``meta/episodes`` (``embodied/…``); reward terms are
-``next.reward_terms``; ``meta/embodied.json`` tells environment and column names. Pictures, where asked for, are one video
-a camera: they are compressed, so they are for learning, not for getting the world back.
+``next.reward_terms``; ``meta/embodied.json`` tells environment and column names. Pictures, where asked for, are one
+compressed video, for learning, not for getting the world back.
 """
 
 from __future__ import annotations
@@ -251,7 +251,7 @@ def _row(episode: Episode, number: int, begin: int, task: str, columns: dict[str
     return row
 
 
-def _stats(array: np.ndarray) -> dict[str, list[float]]:
+def _stats(array: np.ndarray) -> dict[str, Any]:
     """Minimum, maximum, mean, deviation and quantiles of each column of an array [rows] or [rows, width]."""
     block = array.reshape(len(array), -1).astype(np.float64)
     found = {"min": block.min(0), "max": block.max(0), "mean": block.mean(0), "std": block.std(0)}
@@ -302,7 +302,7 @@ class _Frames:
         if self._writer:
             self._writer.close()
 
-    def stats(self) -> dict[str, dict[str, list[float]]]:
+    def stats(self) -> dict[str, dict[str, Any]]:
         """Statistics of each feature over all frames."""
         names = pq.read_schema(self.path).names
         return {name: _stats(_numbers(pq.read_table(self.path, columns=[name]), name)) for name in names}
@@ -331,7 +331,8 @@ class _Video:
             raise DatasetError(f"{self.frames - begin} pictures were drawn for an episode of {steps} steps")
         return {
             f"videos/{CAMERA}/chunk_index": 0, f"videos/{CAMERA}/file_index": 0,
-            f"videos/{CAMERA}/from_timestamp": begin / self.fps, f"videos/{CAMERA}/to_timestamp": self.frames / self.fps,
+            f"videos/{CAMERA}/from_timestamp": begin / self.fps,
+            f"videos/{CAMERA}/to_timestamp": self.frames / self.fps,
         }  # fmt: skip
 
     def close(self) -> None:

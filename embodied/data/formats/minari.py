@@ -1,4 +1,4 @@
-"""Minari: ``data/main_data.hdf5`` with a group an episode, and ``data/metadata.json``, as the ``minari`` library reads them.
+"""Minari: ``data/main_data.hdf5`` with a group an episode, and ``data/metadata.json``, as the library reads them.
 
 A group ``episode_i`` has observations [T+1, …], actions [T, …], rewards, terminations and truncations [T], ``infos``,
 and the attributes id, seed and total_steps. Minari knows one reward: the sum of ours. Our states, their steps and the
@@ -8,6 +8,7 @@ reward terms lie in ``infos``, what is not an array in the attribute ``embodied`
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -22,7 +23,7 @@ from embodied.data.formats.hdf5 import array, flat, store_simulation, stored_sim
 
 LAYOUT = "a Minari data set has data/metadata.json and data/main_data.hdf5 with groups episode_0, episode_1 …"
 VERSION = "0.5.0"  # of Minari, whose layout this is; later ones read it
-_ID = re.compile(r"[-_\w]+-v\d+")
+_ID = re.compile(r"[-_/\w]+-v\d+")
 
 
 def read(path: Path) -> Dataset:
@@ -36,13 +37,16 @@ def read(path: Path) -> Dataset:
         about = told(metadata.get(KEY))
         spec = json.loads(metadata.get("env_spec") or "{}")
         with h5py.File(file, "r") as data:
-            found = sorted((name for name in data if name.startswith("episode_")), key=lambda name: int(name[8:]))
+            found = sorted((str(name) for name in data if str(name).startswith("episode_")), key=_number)
             expected = int(metadata.get("total_episodes", len(found)))
             if len(found) != expected:
                 raise DatasetError(f"metadata.json says {expected} episodes, but main_data.hdf5 holds {len(found)}")
-            first = data[found[0]] if found else None
-            columns, left = flat(first["observations"])[1:] if first else ((), ())  # type: ignore[index]
-    known = {"env": spec.get("id", ""), "kwargs": spec.get("kwargs", {}), "columns": columns if columns != ("",) else ()}
+            columns, left = flat(data[f"{found[0]}/observations"])[1:] if found else ((), ())
+    known = {
+        "env": spec.get("id", ""),
+        "kwargs": spec.get("kwargs", {}),
+        "columns": columns if columns != ("",) else (),
+    }
 
     def load() -> Iterator[Episode]:
         with reading(path, LAYOUT), h5py.File(file, "r") as data:
@@ -51,6 +55,11 @@ def read(path: Path) -> Dataset:
 
     dataset = Dataset(f"minari:{path}", len(found), load, **(about or known))
     return dataset if about else noted(dataset, _left(left), "no simulator states and no physics version are told")
+
+
+def _number(name: str) -> int:
+    """An episode's number from its group's name."""
+    return int(name.removeprefix("episode_"))
 
 
 def _left(names: Iterable[str]) -> str:
@@ -99,7 +108,7 @@ def write(dataset: Dataset, path: Path, episodes: Iterable[Episode] | None = Non
         metadata = {
             "total_episodes": count, "total_steps": steps, "data_format": "hdf5",
             "observation_space": _box(widths[0], np.inf), "action_space": _box(widths[1], 1.0 if inside else np.inf),
-            "dataset_id": path.name if _ID.fullmatch(path.name) else _slug(path.name), "minari_version": VERSION,
+            "dataset_id": _id(path), "minari_version": VERSION,
             "dataset_size": round(size, 1), "algorithm_name": dataset.first().source, KEY: dataset.about(),
         }  # fmt: skip
         spec = _env_spec(dataset)
@@ -107,9 +116,12 @@ def write(dataset: Dataset, path: Path, episodes: Iterable[Episode] | None = Non
         (folder / "metadata.json").write_text(json.dumps(metadata), encoding="utf-8")
 
 
-def _slug(name: str) -> str:
-    """A data set's id from a folder's name."""
-    return (re.sub(r"[^-_\w]+", "-", name).strip("-") or "dataset") + "-v0"
+def _id(path: Path) -> str:
+    """The data set's id: its place below Minari's own folder of data sets, else its folder's name with a version."""
+    path = path.resolve()
+    root = Path(os.environ.get("MINARI_DATASETS_PATH", Path.home() / ".minari" / "datasets")).resolve()
+    name = path.relative_to(root).as_posix() if path.is_relative_to(root) else path.name
+    return name if _ID.fullmatch(name) else (re.sub(r"[^-_/\w]+", "-", name).strip("-/") or "dataset") + "-v0"
 
 
 def _box(width: int, bound: float) -> str:

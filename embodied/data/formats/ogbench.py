@@ -57,7 +57,9 @@ def _load(path: Path) -> dict[str, np.ndarray]:
         for name in ("observations", "actions", "terminals"):
             if name not in arrays:
                 raise KeyError(name)
-        lengths = {name: len(arrays[name]) for name in ("observations", "actions", "terminals", *PARTS) if name in arrays}
+        lengths = {
+            name: len(arrays[name]) for name in ("observations", "actions", "terminals", *PARTS) if name in arrays
+        }
         if len(set(lengths.values())) > 1:
             listed = ", ".join(f"{n} of {name}" for name, n in lengths.items())
             raise DatasetError(f"its arrays have different lengths: {listed}")
@@ -103,7 +105,7 @@ def _env_of(path: Path) -> str:
 
 
 def write(dataset: Dataset, path: Path, episodes: Iterable[Episode] | None = None, validation: float = 0.1) -> None:
-    """The data set, or the episodes given in its stead, as new OGBench files; without the second where one episode is all."""
+    """The data set, or the episodes given in its stead, as two new OGBench files, or one where one episode is all."""
     if path.suffix != ".npz":
         raise DatasetError(f"{path} must end in .npz for OGBench's sake")
     every = list(dataset.load() if episodes is None else episodes)

@@ -1,7 +1,7 @@
 """robomimic: one HDF5 file, ``data/demo_i`` a group an episode.
 
 A group has obs/KEY and next_obs/KEY [T, …], actions [T, A], rewards and dones [T], states [T, D] and the attribute
-num_samples; ``data`` has the attributes total and env_args; ``mask/train`` and ``mask/valid`` name the demos of a split.
+num_samples; ``data`` has the attributes total and env_args; ``mask/train`` and ``mask/valid`` name a split's demos.
 Our observations are the key ``flat``, as in robomimic's gym environments. robomimic knows one reward (the sum of ours)
 and a state a step; states kept less often, terminations, truncations and reward terms lie in the group ``embodied``.
 """
@@ -97,7 +97,9 @@ def write(dataset: Dataset, path: Path, episodes: Iterable[Episode] | None = Non
             group.create_dataset("rewards", data=episode.rewards.sum(axis=1))
             group.create_dataset("dones", data=(episode.terminations | episode.truncations).astype(np.int64))
             every = np.array_equal(episode.state_steps[: len(episode)], np.arange(len(episode)))
-            group.create_dataset("states", data=episode.states[: len(episode)] if every else np.zeros((len(episode), 0)))
+            group.create_dataset(
+                "states", data=episode.states[: len(episode)] if every else np.zeros((len(episode), 0))
+            )
             ours = group.create_group(KEY)
             store_simulation(ours, episode)
             for name in ("terminations", "truncations"):

@@ -31,7 +31,7 @@ def read(path: Path) -> Dataset:
     about = {"env": env, "columns": columns, "fps": CONTROL_HZ}
     if (path / ABOUT).is_file():
         try:
-            about |= told(json.loads((path / ABOUT).read_bytes())[ "about"])
+            about |= told(json.loads((path / ABOUT).read_bytes())["about"])
         except (ValueError, KeyError, TypeError) as error:
             raise DatasetError(f"{path / ABOUT} is damaged ({error}); delete it to read the episodes alone") from error
     return Dataset(f"store:{path}", count, load, **about)
