@@ -53,6 +53,7 @@ def record(config: DataConfig, _: list[str], as_json: bool) -> int:
     with Progress(wanted.total, start=begun(out, wanted)) as progress:
         progress.stage(f"{config.kind} play into {out}")
         steps = play(out, wanted, threads=config.threads, at=progress.at)
+        progress.note(progress.line())
     found = {"store": config.out, "steps": steps}
     print(json.dumps(found) if as_json else f"{config.out} holds {steps:,} steps of {config.kind} play")
     return 0
@@ -61,21 +62,24 @@ def record(config: DataConfig, _: list[str], as_json: bool) -> int:
 def convert(config: DataConfig, _: list[str], as_json: bool) -> int:
     """From one format to another, whole or not at all."""
     from embodied.data import formats
-    from embodied.data.dataset import DatasetError, checked
 
     if not config.from_ or not config.to:
         raise UsageError("embodied data convert from=FORMAT:PATH to=FORMAT:PATH")
-    name, path = formats.place(config.to)
+    formats.place(config.to)
     dataset = formats.read(config.from_)
-    more: dict[str, Any] = {"validation": config.validation} if name in ("robomimic", "ogbench") else {}
+    pictures = None
     if config.pictures:
-        if name != "lerobot":
-            raise DatasetError(f"pictures=true draws videos for lerobot alone, not for {name}")
         from embodied.data import replaying
 
         env = replaying.environment(dataset)
-        more["pictures"] = lambda episode: replaying.pictures(env, episode, dataset.source)
-    formats.module(name).write(dataset, path, checked(dataset, config.allow_mixed_physics), **more)
+        pictures = lambda episode: replaying.pictures(env, episode, dataset.source)  # noqa: E731
+    formats.write(
+        dataset,
+        config.to,
+        allow_mixed_physics=config.allow_mixed_physics,
+        validation=config.validation,
+        pictures=pictures,
+    )
     if as_json:
         print(json.dumps({"from": dataset.source, "to": config.to, "episodes": dataset.count, "notes": dataset.notes}))
         return 0

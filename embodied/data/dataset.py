@@ -67,7 +67,7 @@ class Dataset:
         return {
             "format": FORMAT, "env": self.env, "kwargs": dict(self.kwargs), "columns": list(self.columns),
             "fps": self.fps, "parts": {name: list(part) for name, part in self.parts.items()},
-            "valid": list(self.valid), "versions": dict(self.first().versions),
+            "valid": list(self.valid), "versions": dict(sorted(self.first().versions.items())),
         }  # fmt: skip
 
     def validation(self, share: float) -> tuple[int, ...]:
@@ -169,7 +169,7 @@ def checked(dataset: Dataset, allow_mixed_physics: bool = False) -> Iterator[Epi
                 f"{dataset.source} names {len(dataset.columns)} columns for {widths['observations']} of observations"
             )
         try:
-            for name in (*WIDE,):
+            for name in WIDE:
                 block = getattr(episode, name)
                 check_finite(name, block, bounds_of(name, [episode]), [episode], number, dataset.columns)
         except StoreError as error:

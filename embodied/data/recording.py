@@ -44,7 +44,7 @@ _MEANING = {
 class Recording:
     """What play is recorded: the same recording, the same bytes.
 
-    steps in all (rounded up to whole steps of ``num_envs`` slots); episode: steps after which a slot starts over;
+    steps in all (rounded up to whole steps of ``num_envs`` slots); length: steps after which a slot starts over;
     states_every: steps between two simulator states kept of an episode, the first of which is its start.
     """
 
@@ -53,7 +53,7 @@ class Recording:
     seed: int = 0
     scene: str = "playroom"
     num_envs: int = 128
-    episode: int = 500
+    length: int = 500
     states_every: int = 100
 
     @property
@@ -62,15 +62,15 @@ class Recording:
         return {"scene": self.scene, "max_steps": 1 << 40, "terminate_on_success": False, "free_starts": True}
 
     @property
-    def lengths(self) -> list[int]:
+    def blocks(self) -> list[int]:
         """Steps of each slot in each block."""
-        full, rest = divmod(-(-self.steps // self.num_envs), self.episode)
-        return [self.episode] * full + [rest] * (rest > 0)
+        full, rest = divmod(-(-self.steps // self.num_envs), self.length)
+        return [self.length] * full + [rest] * (rest > 0)
 
     @property
     def total(self) -> int:
         """Steps of all slots together."""
-        return sum(self.lengths) * self.num_envs
+        return sum(self.blocks) * self.num_envs
 
 
 def record(
@@ -81,7 +81,7 @@ def record(
     DatasetError where the store there holds something else, or was recorded with other arguments, code or physics.
     """
     done = _progress(directory, recording)
-    if done["lengths"] == recording.lengths:
+    if done["lengths"] == recording.blocks:
         return recording.total
     held = sum(done["lengths"]) * recording.num_envs
     if held > recording.total:
@@ -101,6 +101,8 @@ def record(
 def begun(directory: Path, recording: Recording) -> int:
     """Steps that are there already and are not made again. DatasetError as `record`."""
     done = _progress(directory, recording)
+    if done["lengths"] == recording.blocks:
+        return recording.total
     return sum(done["lengths"][: done["whole"]]) * recording.num_envs
 
 
@@ -109,6 +111,7 @@ def _forget(directory: Path, done: dict[str, Any]) -> None:
     if len(done["lengths"]) > done["whole"]:
         found = json.loads((directory / ABOUT).read_bytes())
         found["progress"]["lengths"] = done["lengths"][: done["whole"]]
+        found["episodes"] = done["offsets"]["episodes"]
         replace_file(directory / ABOUT, json.dumps(found, indent=1).encode())
 
 
@@ -160,8 +163,8 @@ class _Recorder:
         if size < 2 * rows:
             raise DatasetError(f"{path} holds {size // 2} rows where the store has {rows}; restore it, or record anew")
         with path.open("r+b" if path.is_file() else "w+b") as labels:
-            for block in range(self.block, len(r.lengths)):
-                before = sum(r.lengths[:block]) * r.num_envs
+            for block in range(self.block, len(r.blocks)):
+                before = sum(r.blocks[:block]) * r.num_envs
                 pieces = self._play(block, lambda steps, before=before: at(before + steps))
                 labels.truncate(2 * len(self.store.observations))
                 labels.seek(0, 2)
@@ -170,16 +173,16 @@ class _Recorder:
                 os.fsync(labels.fileno())
                 self.store.extend(self._episode(piece) for piece in pieces)
                 self.store.commit()
-                if r.lengths[block] == r.episode:
+                if r.blocks[block] == r.length:
                     self.block, self.offsets = block + 1, self.store.offsets()
                 self._seal(block + 1)
 
     def _play(self, block: int, at: Callable[[int], None]) -> list[list[dict[str, Any]]]:
         """A block's episodes, each in pieces of ``states_every`` steps, ordered by slot."""
         r = self.recording
-        play = ScenePlay(self.env, seed_of(r.seed, block), r.kind, max_episode=r.episode)
+        play = ScenePlay(self.env, seed_of(r.seed, block), r.kind, max_episode=r.length)
         found: dict[tuple[int, int], list[dict[str, Any]]] = {}
-        left, done = r.lengths[block], 0
+        left, done = r.blocks[block], 0
         while left > 0:
             steps = min(left, r.states_every)
             for piece in play.collect(steps * r.num_envs):
@@ -206,8 +209,8 @@ class _Recorder:
         about = Dataset(
             str(self.directory), len(store), lambda: iter([store.get(0)]), ENV, r.kwargs, store.columns, CONTROL_HZ
         )
-        progress = {"lengths": r.lengths[:blocks], "whole": self.block, "offsets": self.offsets}
-        said = {"about": about.about(), "recording": asdict(r), "progress": progress}
+        progress = {"lengths": r.blocks[:blocks], "whole": self.block, "offsets": self.offsets}
+        said = {"about": about.about(), "episodes": len(store), "recording": asdict(r), "progress": progress}
         replace_file(self.directory / ABOUT, json.dumps(said, indent=1).encode())
 
 

@@ -8,8 +8,9 @@ from __future__ import annotations
 import importlib
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
-from embodied.data.dataset import Dataset, DatasetError
+from embodied.data.dataset import Dataset, DatasetError, checked
 
 FORMATS = {
     "store": "our episode store, a directory (or a run's directory)",
@@ -36,6 +37,8 @@ def found(text: str) -> tuple[str, Path]:
         return place(text)
     path = Path(text).expanduser()
     if not path.exists():
+        if ":" in text:
+            place(text)
         raise DatasetError(f"there is nothing at {path}")
     if any((folder / "index.jsonl").is_file() for folder in (path, path / "episodes")):
         return "store", path
@@ -56,6 +59,23 @@ def read(text: str) -> Dataset:
     if not path.exists():
         raise DatasetError(f"there is nothing at {path}; '{name}' reads {FORMATS[name]}")
     return module(name).read(path)
+
+
+def write(
+    dataset: Dataset, text: str, *, allow_mixed_physics: bool = False, validation: float = 0.1, pictures: Any = None
+) -> None:
+    """Writes a data set, every episode of it looked through, to a new place: whole, or not at all.
+
+    ``validation`` is the share of episodes for it, where the format names them and the data set does not; ``pictures``
+    gives an episode's T pictures uint8[h, w, 3], for ``lerobot`` alone. DatasetError where something is wrong.
+    """
+    name, path = place(text)
+    more: dict[str, Any] = {"validation": validation} if name in ("robomimic", "ogbench") else {}
+    if pictures is not None:
+        if name != "lerobot":
+            raise DatasetError(f"pictures become videos for lerobot alone, not for {name}")
+        more["pictures"] = pictures
+    module(name).write(dataset, path, checked(dataset, allow_mixed_physics), **more)
 
 
 def module(name: str) -> ModuleType:

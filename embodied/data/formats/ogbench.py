@@ -52,7 +52,7 @@ def read(path: Path) -> Dataset:
 
 
 def _load(path: Path) -> dict[str, np.ndarray]:
-    with reading(path, LAYOUT), np.load(path, allow_pickle=False) as file:
+    with reading(path, LAYOUT), path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
         arrays = {name: file[name] for name in file.files}
         for name in ("observations", "actions", "terminals"):
             if name not in arrays:

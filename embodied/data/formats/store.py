@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 from embodied.core import Episode
 from embodied.data.dataset import CONTROL_HZ, Dataset, DatasetError, staged, told
@@ -21,19 +22,24 @@ def read(path: Path) -> Dataset:
     path = path / "episodes" if (path / "episodes" / "index.jsonl").is_file() else path
     with EpisodeStore.open(path, readonly=True, verify=False) as store:
         count, columns = len(store), store.columns
-        env = store.get(0).env if count else ""
+        told_apart = (path / ABOUT).is_file()
+        env = store.get(0).env if count and not told_apart else ""
 
     def load() -> Iterator[Episode]:
         with EpisodeStore.open(path, readonly=True, verify=False) as store:
             for number in range(count):
                 yield store.get(number)
 
-    about = {"env": env, "columns": columns, "fps": CONTROL_HZ}
-    if (path / ABOUT).is_file():
+    about: dict[str, Any] = {"env": env, "columns": columns, "fps": CONTROL_HZ}
+    if told_apart:
         try:
-            about |= told(json.loads((path / ABOUT).read_bytes())["about"])
+            said = json.loads((path / ABOUT).read_bytes())
+            about |= told(said["about"])
+            expected = int(said["episodes"])
         except (ValueError, KeyError, TypeError) as error:
             raise DatasetError(f"{path / ABOUT} is damaged ({error}); delete it to read the episodes alone") from error
+        if count < expected:
+            raise DatasetError(f"{path} holds {count} of the {expected} episodes written; restore its index.jsonl")
     return Dataset(f"store:{path}", count, load, **about)
 
 
@@ -49,4 +55,5 @@ def write(dataset: Dataset, path: Path, episodes: Iterable[Episode] | None = Non
                     batch.clear()
             store.extend(batch)
             store.commit()
-        replace_file(place / ABOUT, json.dumps({"about": dataset.about()}, indent=1).encode())
+            said = {"about": dataset.about(), "episodes": len(store)}
+        replace_file(place / ABOUT, json.dumps(said, indent=1).encode())
