@@ -26,7 +26,7 @@ from embodied.data.columns import WIDE, StoreError, bounds_of, check_finite
 FORMAT = 1
 KEY = "embodied"  # under which our JSON lies in the metadata of a format
 UNKNOWN = -1  # the seed of an episode whose data set does not tell it
-CONTROL_HZ = 20.0
+CONTROL_HZ = 20.0  # of our own worlds, and taken for those whose data set does not tell theirs
 _FIELDS = ("success", "goal", "instruction", "source", "policy", "env", "seed", "versions")
 
 

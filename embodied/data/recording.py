@@ -11,6 +11,7 @@ what they mean. They are for analysis; what learns does not read them.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from collections.abc import Callable
@@ -106,6 +107,13 @@ def begun(directory: Path, recording: Recording) -> int:
     return sum(done["lengths"][: done["whole"]]) * recording.num_envs
 
 
+def _said(recording: Recording) -> dict[str, Any]:
+    """The recording, ready for JSON; of a scene's file its content too."""
+    path = Path(recording.scene)
+    digest = hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else ""
+    return asdict(recording) | {"scene_sha256": digest}
+
+
 def _forget(directory: Path, done: dict[str, Any]) -> None:
     """Takes back the last block's mark where the block is not whole: it is made again, longer."""
     if len(done["lengths"]) > done["whole"]:
@@ -130,7 +138,7 @@ def _progress(directory: Path, recording: Recording) -> dict[str, Any]:
         raise DatasetError(f"{path} is damaged ({error!r}); delete {directory} and record again") from error
     if not was or not progress:
         raise DatasetError(f"{directory} holds a data set that was not recorded here; name another place")
-    now = asdict(recording)
+    now = _said(recording)
     odd = [f"{key}={was.get(key)}, not {now[key]}" for key in now if key != "steps" and was.get(key) != now[key]]
     if odd:
         raise DatasetError(f"{directory} was recorded with {'; '.join(odd)}; ask for the same, or name another place")
@@ -210,7 +218,7 @@ class _Recorder:
             str(self.directory), len(store), lambda: iter([store.get(0)]), ENV, r.kwargs, store.columns, CONTROL_HZ
         )
         progress = {"lengths": r.blocks[:blocks], "whole": self.block, "offsets": self.offsets}
-        said = {"about": about.about(), "episodes": len(store), "recording": asdict(r), "progress": progress}
+        said = {"about": about.about(), "episodes": len(store), "recording": _said(r), "progress": progress}
         replace_file(self.directory / ABOUT, json.dumps(said, indent=1).encode())
 
 

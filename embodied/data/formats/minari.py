@@ -54,7 +54,15 @@ def read(path: Path) -> Dataset:
                 yield _episode(data[name], str(known["env"]))  # type: ignore[arg-type]
 
     dataset = Dataset(f"minari:{path}", len(found), load, **(about or known))
-    return dataset if about else noted(dataset, _left(left), "no simulator states and no physics version are told")
+    return (
+        dataset
+        if about
+        else noted(
+            dataset,
+            _left(left),
+            "no simulator states, no physics version and no control rate (20 Hz is taken) are told",
+        )
+    )
 
 
 def _number(name: str) -> int:

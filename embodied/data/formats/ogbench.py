@@ -48,7 +48,11 @@ def read(path: Path) -> Dataset:
                 yield _episode(files[file], ends[file], i, env, bool(about))
 
     dataset = Dataset(f"ogbench:{path}", len(order), load, **(about or known))
-    return dataset if about else noted(dataset, "no rewards, no seeds and no physics version are told")
+    return (
+        dataset
+        if about
+        else noted(dataset, "no rewards, no seeds, no physics version and no control rate (20 Hz is taken) are told")
+    )
 
 
 def _load(path: Path) -> dict[str, np.ndarray]:

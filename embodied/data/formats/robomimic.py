@@ -51,7 +51,12 @@ def read(path: Path) -> Dataset:
     if about:
         return dataset
     pictures = f"texts and pictures are left out: {', '.join(left)}" if left else ""
-    return noted(dataset, pictures, NO_NEXT if bare else "", "no seed and no physics version are told")
+    return noted(
+        dataset,
+        pictures,
+        NO_NEXT if bare else "",
+        "no seed, no physics version and no control rate (20 Hz is taken) are told",
+    )
 
 
 def _obs(group: h5py.Group, name: str = "obs") -> Any:
