@@ -1,3 +1,5 @@
-"""Episodes on disk (``store``), training windows drawn from them (``windows``), broken ones (``quarantine``); data sets of
-any format (``dataset``, ``formats``), play recorded (``recording``), replayed (``replaying``) and looked at (``summary``).
+"""Episodes on disk (``store``), training windows drawn from them (``windows``) and broken ones (``quarantine``).
+
+Data sets of any format (``dataset``, ``formats``), recorded from play (``recording``), replayed (``replaying``) and
+looked at (``summary``).
 """

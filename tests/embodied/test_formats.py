@@ -278,7 +278,7 @@ def test_a_lerobot_data_set_of_others_loses_each_last_action_and_says_so(tmp_pat
 
 @needs("pyarrow")
 def test_pictures_become_one_video_with_a_place_for_each_episode(tmp_path: Path):
-    import imageio.v2 as imageio
+    import imageio_ffmpeg
     import pyarrow.parquet as pq
 
     def pictures(of: Episode) -> list[np.ndarray]:
@@ -287,7 +287,9 @@ def test_pictures_become_one_video_with_a_place_for_each_episode(tmp_path: Path)
     data = dataset()
     formats.write(data, f"lerobot:{tmp_path / 'l'}", pictures=pictures)
     (video,) = (tmp_path / "l" / "videos").rglob("*.mp4")
-    frames = imageio.mimread(video)
+    command = [imageio_ffmpeg.get_ffmpeg_exe(), "-v", "error", "-i", str(video), "-f", "rawvideo", "-pix_fmt", "rgb24"]
+    raw = subprocess.run([*command, "-"], capture_output=True, check=True).stdout
+    frames = np.frombuffer(raw, np.uint8).reshape(-1, 32, 48, 3)
     rows = pq.read_table(tmp_path / "l" / "meta" / "episodes" / "chunk-000" / "file-000.parquet")
     begins = rows["videos/observation.images.front/from_timestamp"].to_pylist()
     assert len(frames) == sum(len(e) for e in data.load())

@@ -312,11 +312,13 @@ class _Video:
     """All episodes' pictures as one mp4; the statistics are of every tenth picture, channels in [0, 1]."""
 
     def __init__(self, path: Path, fps: int) -> None:
-        import imageio.v2 as imageio
+        from embodied.viz.video import ffmpeg_works
 
-        self.fps, self.frames, self._seen = fps, 0, []
+        if not ffmpeg_works():
+            raise DatasetError("no ffmpeg runs here, so no pictures can be written; leave them out")
+        self.path, self.fps, self.frames, self._seen = path, fps, 0, []
         self.shape: tuple[int, ...] = ()
-        self._writer: Any = imageio.get_writer(path, fps=fps, codec="libx264", macro_block_size=2)
+        self._writer: Any = None
 
     def add(self, pictures: Iterable[np.ndarray], steps: int) -> dict[str, Any]:
         """Appends an episode's pictures; its columns of meta/episodes."""
@@ -324,8 +326,9 @@ class _Video:
         for picture in pictures:
             if self.frames % 10 == 0:
                 self._seen.append(picture.reshape(-1, 3)[::17] / 255.0)
-            self.shape = picture.shape
-            self._writer.append_data(picture)
+            picture = np.pad(picture, ((0, picture.shape[0] % 2), (0, picture.shape[1] % 2), (0, 0)), mode="edge")
+            self._writer = self._writer or self._open(picture.shape)
+            self._writer.send(np.ascontiguousarray(picture))
             self.frames += 1
         if self.frames - begin != steps:
             raise DatasetError(f"{self.frames - begin} pictures were drawn for an episode of {steps} steps")
@@ -335,8 +338,20 @@ class _Video:
             f"videos/{CAMERA}/to_timestamp": self.frames / self.fps,
         }  # fmt: skip
 
+    def _open(self, shape: tuple[int, ...]) -> Any:
+        import imageio_ffmpeg
+
+        self.shape = shape
+        writer = imageio_ffmpeg.write_frames(
+            str(self.path), shape[1::-1], fps=self.fps, codec="libx264", quality=6, macro_block_size=2,
+            ffmpeg_log_level="error", output_params=["-preset", "fast", "-movflags", "+faststart"],
+        )  # fmt: skip
+        writer.send(None)
+        return writer
+
     def close(self) -> None:
-        self._writer.close()
+        if self._writer is not None:
+            self._writer.close()
 
     def feature(self) -> dict[str, Any]:
         """What info.json says of the video."""
