@@ -138,6 +138,8 @@ class ACT(ChunkPolicy):
     registry_key = "act"
     config_class = ACTConfig
     config: ACTConfig
+    network: _Network
+    average: _Network
 
     def __init__(self, config: ACTConfig, network: type[_Network] = _Network) -> None:
         super().__init__(config, lambda generator: network(config, generator))
@@ -215,7 +217,10 @@ class ACT(ChunkPolicy):
         features = as_batch(observation, self.observation_size)
         slots, length = len(features), self.config.chunk
         if state is None:
-            sums, weights = np.zeros((slots, length, self.action_size), np.float32), np.zeros((slots, length), np.float32)
+            sums, weights = (
+                np.zeros((slots, length, self.action_size), np.float32),
+                np.zeros((slots, length), np.float32),
+            )
             age = np.zeros(slots, np.int64)
         else:
             sums, weights, age = (state[name].copy() for name in ("sums", "weights", "age"))

@@ -9,8 +9,8 @@ The second term alone is least where all states are encoded alike. What keeps th
 `collapse`:
 
     "ema"       the target's stop to gradients and moving average, as above; R = 0
-    "sigreg"    targets E(s), through which gradients pass; R = μ SIGReg(E(s_t))
-    "vicreg"    the same with R = μ (variance + covariance / 25)       (both in `policies.collapse`)
+    "sigreg"    targets E(s), through which gradients pass; R = .1 SIGReg(E(s_t))
+    "vicreg"    the same with R = variance + covariance / 25            (both in `policies.collapse`)
     "none"      the same with R = 0: nothing does but the actions
 
 All that acts (`policies.act.Actor`) is ACT's, module by module, so that at equal sizes `parameters` are equal. What
@@ -35,12 +35,13 @@ COLLAPSE = ("ema", "sigreg", "vicreg", "none")
 
 @dataclass(frozen=True)
 class ACTJEPAConfig(ACTConfig):
-    """ACT's configuration without the autoencoder; λ is ``latent_weight``, μ ``regularization``."""
+    """ACT's configuration without the autoencoder; λ is ``latent_weight``; SIGReg looks along ``directions``."""
 
     latent_size: int = 0
     latent_weight: float = 1.0
     collapse: str = "ema"
-    regularization: float = 0.1
+    sigreg_weight: float = 0.1
+    vicreg_weight: float = 1.0
     directions: int = 64
 
     def __post_init__(self) -> None:
@@ -63,6 +64,7 @@ class ACTJEPA(ACT):
     registry_key = "act-jepa"
     config_class = ACTJEPAConfig
     config: ACTJEPAConfig
+    network: _JEPANetwork
 
     def __init__(self, config: ACTJEPAConfig) -> None:
         super().__init__(config, _JEPANetwork)  # type: ignore[arg-type]
@@ -77,7 +79,7 @@ class ACTJEPA(ACT):
     def update(self, batch: Batch) -> dict[str, float]:
         """One gradient step on features [b, F], actions [b, K, A], valid [b] and futures [b, K, S].
 
-        Returns, besides `ACT.update`'s: latent_error (mean absolute); regularizer (R / μ); effective_rank of E(s_t)
+        Returns, besides `ACT.update`'s: latent_error (mean absolute); regularizer (R); effective_rank of E(s_t)
         over the batch, and spread, the mean deviation of its columns: a collapse shows in the one or the other.
         """
         config = self.config
@@ -92,7 +94,7 @@ class ACTJEPA(ACT):
             targets = self.network.actor.embed(futures)
         latent_error = (predicted - targets).abs()[own].mean()
         regularizer = self._regularizer(token)
-        loss = loss + config.latent_weight * latent_error + config.regularization * regularizer
+        loss = loss + config.latent_weight * latent_error + regularizer
         found = {
             "latent_error": latent_error.item(),
             "regularizer": regularizer.item(),
@@ -102,11 +104,11 @@ class ACTJEPA(ACT):
         return self._descend(loss) | metrics | found
 
     def _regularizer(self, token: torch.Tensor) -> torch.Tensor:
-        """R / μ for a batch of encodings [b, D]."""
+        """R for a batch of encodings [b, D]."""
         if self.config.collapse == "sigreg":
             directions = random_directions(token.shape[1], self.config.directions, self._generator)
-            return sigreg(token, directions)
+            return self.config.sigreg_weight * sigreg(token, directions)
         if self.config.collapse == "vicreg":
             variance, covariance = vicreg(token)
-            return variance + covariance / 25
+            return self.config.vicreg_weight * (variance + covariance / 25)
         return torch.zeros(())

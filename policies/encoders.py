@@ -3,6 +3,9 @@
 Both have the same interface, so a policy is written once: `Encoder.shape` is the shape of one observation, and the
 module maps [..., *shape] to float32[..., width]. A policy that keeps its features flat unflattens them by `shape`:
 pixels then come as H·W·3 numbers in 0..255 at the head of the features, before what describes the goal.
+
+A token is normalised, to mean 0 and deviation 1 over its components: its scale neither carries anything nor is a way
+for a representation to collapse unseen.
 """
 
 from __future__ import annotations
@@ -24,7 +27,7 @@ ENCODERS = ("state", "pixels")
 
 
 class Encoder(nn.Module, ABC):
-    """Observations [..., *shape] -> tokens float32[..., width]; subclasses give `tokens` for one leading axis."""
+    """Observations [..., *shape] -> normalised tokens float32[..., width]; subclasses give `tokens`, before that."""
 
     shape: tuple[int, ...]
 
@@ -33,7 +36,8 @@ class Encoder(nn.Module, ABC):
         leading = observations.shape[: observations.ndim - len(self.shape)]
         if tuple(observations.shape[len(leading) :]) != self.shape:
             raise ValueError(f"observations have shape {tuple(observations.shape)}; expected (..., {self.shape})")
-        return self.tokens(observations.reshape(-1, *self.shape)).reshape(*leading, -1)
+        tokens = self.tokens(observations.reshape(-1, *self.shape))
+        return nn.functional.layer_norm(tokens, tokens.shape[-1:]).reshape(*leading, -1)
 
     @abstractmethod
     def tokens(self, observations: torch.Tensor) -> torch.Tensor:
