@@ -92,7 +92,7 @@ def test_the_loss_is_what_it_says():
 
 
 def test_two_ways_are_told_apart_by_the_style_where_it_costs_little():
-    """Left or right by chance: without a style the error cannot fall below .75 · 2.5/3, its mean over the steps."""
+    """Left or right by chance: without a style the error cannot fall below the displacements' mean, .5."""
     rng = np.random.default_rng(0)
 
     def fork() -> dict[str, np.ndarray]:
@@ -102,9 +102,9 @@ def test_two_ways_are_told_apart_by_the_style_where_it_costs_little():
 
     errors = {}
     for latent_size in (0, 4):
-        policy = make(latent_size=latent_size, kl_weight=0.01, gradient_steps=120)
+        policy = make(latent_size=latent_size, kl_weight=0.001, decoder_layers=1, gradient_steps=120)
         errors[latent_size] = np.mean([policy.update(fork())["motion_error"] for _ in range(120)][-20:])
-    assert errors[0] > 0.5 and errors[4] < 0.3
+    assert errors[0] > 0.45 and errors[4] < 0.3
 
 
 def test_every_decoder_layer_acts():
