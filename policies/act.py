@@ -75,7 +75,6 @@ class Actor(nn.Module):
         super().__init__()
         width, size, goal_size = config.width, config.state_size, config.feature_size - config.state_size
         shape = config.image if config.encoder == "pixels" else (size,)
-        self.state_size = size
         self.state = make_encoder(config.encoder, shape, width, config.encoder_hidden, generator)
         self.goal = MLP((goal_size, 2 * width, width), "relu", 1.0, generator) if goal_size else None
         self.kinds = nn.Parameter(0.02 * torch.randn(3, width, generator=generator))
@@ -109,8 +108,7 @@ class _Posterior(nn.Module):
         self.body = TransformerEncoder(*block, config.posterior_layers, generator)
         self.head = linear(width, 2 * config.latent_size, generator, 0.1)
         # without a bias: z = 0 adds nothing, and all that acts is in the actor
-        self.style = nn.Linear(config.latent_size, width, bias=False, device="meta").to_empty(device="cpu")
-        nn.init.orthogonal_(self.style.weight, generator=generator)
+        self.style = linear(config.latent_size, width, generator, bias=False)
 
     def forward(self, state: torch.Tensor, chunk: torch.Tensor, own: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         actions = self.action(chunk)

@@ -79,8 +79,8 @@ class ACTJEPA(ACT):
     def update(self, batch: Batch) -> dict[str, float]:
         """One gradient step on features [b, F], actions [b, K, A], valid [b] and futures [b, K, S].
 
-        Returns, besides `ACT.update`'s: latent_error (mean absolute); regularizer (R); effective_rank of E(s_t)
-        over the batch, and spread, the mean deviation of its columns: a collapse shows in the one or the other.
+        Returns, besides `ACT.update`'s: latent_error (mean absolute); regularizer (R); effective_rank of E(s_t) over
+        the batch (b at most); spread, the mean deviation of its columns. A collapse shows in the last two.
         """
         config = self.config
         arrays = expect(batch, self._shapes())
@@ -99,7 +99,7 @@ class ACTJEPA(ACT):
             "latent_error": latent_error.item(),
             "regularizer": regularizer.item(),
             "effective_rank": effective_rank(token.detach()),
-            "spread": token.detach().std(0).mean().item(),
+            "spread": token.detach().std(0, correction=0).mean().item(),
         }
         return self._descend(loss) | metrics | found
 

@@ -18,12 +18,15 @@ from torch import nn
 __all__ = ["Attention", "DecoderBlock", "EncoderBlock", "TransformerDecoder", "TransformerEncoder", "linear"]
 
 
-def linear(inputs: int, outputs: int, generator: torch.Generator | None = None, gain: float = 1.0) -> nn.Linear:
+def linear(
+    inputs: int, outputs: int, generator: torch.Generator | None = None, gain: float = 1.0, bias: bool = True
+) -> nn.Linear:
     """A linear layer with orthogonal weights and zero biases."""
-    layer = nn.utils.skip_init(nn.Linear, inputs, outputs)
+    layer = nn.utils.skip_init(nn.Linear, inputs, outputs, bias=bias)
     assert isinstance(layer, nn.Linear)
     nn.init.orthogonal_(layer.weight, gain, generator=generator)
-    nn.init.zeros_(layer.bias)
+    if bias:
+        nn.init.zeros_(layer.bias)
     return layer
 
 

@@ -26,7 +26,7 @@ def make(**changes: Any) -> ACT:
         "encoder_hidden": (32,),
         "learning_rate": 3e-3,
         "warmup": 20,
-        "gradient_steps": 300,
+        "gradient_steps": 200,
     }
     return ACT(ACTConfig(**(settings | changes)))
 
@@ -46,7 +46,7 @@ def reach(rng: np.random.Generator, size: int = 64) -> dict[str, np.ndarray]:
 @pytest.fixture(scope="module")
 def trained() -> ACT:
     policy, rng = make(), np.random.default_rng(0)
-    metrics = [policy.update(reach(rng)) for _ in range(300)]
+    metrics = [policy.update(reach(rng)) for _ in range(200)]
     assert metrics[-1]["loss"] < 0.25 * metrics[0]["loss"] and metrics[-1]["kl"] < 0.05
     return policy
 
@@ -161,9 +161,9 @@ def test_an_ensemble_is_the_weighted_mean_of_all_predictions_for_a_step(trained)
 
 
 def test_training_resumes_bit_for_bit_and_only_the_average_is_the_policy(tmp_path):
-    batches = [reach(np.random.default_rng(i), 16) for i in range(40)]
+    batches = [reach(np.random.default_rng(i), 16) for i in range(24)]
     policy = make()
-    for batch in batches[:25]:
+    for batch in batches[:14]:
         policy.update(batch)
     x = features(3)
     action = policy.predict(x)[0]
@@ -171,7 +171,7 @@ def test_training_resumes_bit_for_bit_and_only_the_average_is_the_policy(tmp_pat
     policy.save_pretrained(tmp_path / "policy")
     resumed = ACT.load_training(tmp_path / "training")
     np.testing.assert_array_equal(load_policy(tmp_path / "policy").predict(x)[0], action)
-    for batch in batches[25:]:
+    for batch in batches[14:]:
         assert policy.update(batch) == resumed.update(batch)
     for name, array in (policy.arrays() | policy.training_arrays()).items():
         np.testing.assert_array_equal(array, (resumed.arrays() | resumed.training_arrays())[name])
