@@ -43,7 +43,7 @@ def _knots() -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def vicreg(z: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """(variance, covariance) of at least two rows, scalars: 0 where columns are uncorrelated and deviate by 1 or more."""
+    """(variance, covariance) of at least two rows, scalars: 0 where columns are uncorrelated and deviate by 1."""
     centred = z - z.mean(0)
     covariance = centred.T @ centred / (len(z) - 1)
     deviation = (covariance.diagonal() + 1e-4).sqrt()
