@@ -21,6 +21,8 @@ REGISTRY: dict[str, str] = {
     "random": "policies.random:RandomPolicy",
     "multi-critic-ppo": "policies.multi_critic_ppo:MultiCriticPPO",
     "flow-bc": "policies.flow_bc:FlowBC",
+    "act": "policies.act:ACT",
+    "act-jepa": "policies.act_jepa:ACTJEPA",
     "sb3": "policies.sb3:SB3Policy",
 }
 """Registry key -> "module:class". Add an entry to make a new kind of policy loadable."""
