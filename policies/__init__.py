@@ -24,6 +24,8 @@ REGISTRY: dict[str, str] = {
     "flow-bc": "policies.flow_bc:FlowBC",
     "gcbc": "policies.gcbc:GCBC",
     "latent-plans": "policies.latent_plans:LatentPlans",
+    "act": "policies.act:ACT",
+    "act-jepa": "policies.act_jepa:ACTJEPA",
     "sb3": "policies.sb3:SB3Policy",
 }
 """Registry key -> "module:class". Add an entry to make a new kind of policy loadable."""
