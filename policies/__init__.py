@@ -21,6 +21,9 @@ REGISTRY: dict[str, str] = {
     "random": "policies.random:RandomPolicy",
     "multi-critic-ppo": "policies.multi_critic_ppo:MultiCriticPPO",
     "flow-bc": "policies.flow_bc:FlowBC",
+    "gcivl": "policies.gcivl:GCIVL",
+    "gciql": "policies.gciql:GCIQL",
+    "hiql": "policies.hiql:HIQL",
     "sb3": "policies.sb3:SB3Policy",
 }
 """Registry key -> "module:class". Add an entry to make a new kind of policy loadable."""
