@@ -1,11 +1,11 @@
 """Training windows drawn from flat episodes: a start, a goal later in the same episode, and a chunk of
 actions.
 
-A start is uniform over all rows that have an action; a goal lies 1 … H rows later, uniformly, and never past
-the episode's last observation. Play is full of moments in which nothing happens, so goals in which something
-changed are preferred: where no watched column differs between start and goal by more than its threshold, the
-goal is drawn again with probability 0.9, up to 3 times. All randomness is drawn from the generator passed,
-before the kernel.
+A start is uniform over all rows that lie at least L before their episode's last; a goal lies L … H rows later,
+uniformly, and never past the episode's last observation. Play is full of moments in which nothing happens, so goals in
+which something changed are preferred: where no watched column differs between start and goal by more than its
+threshold, the goal is drawn again with probability 0.9, up to 3 times. All randomness is drawn from the generator
+passed, before the kernel.
 """
 
 from __future__ import annotations
@@ -54,6 +54,7 @@ class WindowSampler:
         preference: float = 0.9,
         redraws: int = 3,
         episodes: np.ndarray | None = None,
+        least: int = 1,
     ) -> None:
         self.observations = observations
         self.horizon, self.chunk = horizon, chunk
@@ -72,14 +73,21 @@ class WindowSampler:
                 f"horizon {horizon} and chunk {chunk} must be at least 1, redraws {redraws} at least 0 and "
                 f"preference {preference} between 0 and 1"
             )
+        if not 1 <= least <= horizon:
+            raise ValueError(f"least = {least} steps to a goal must lie in 1 … {horizon}, the horizon")
         width = observations.shape[1]
         if self.thresholds.shape != self.columns.shape or np.any((self.columns < 0) | (self.columns >= width)):
             raise ValueError(
                 f"{len(self.columns)} columns need as many thresholds and must lie in 0 … {width - 1}; got "
                 f"columns {self.columns.tolist()} and thresholds {self.thresholds.tolist()}"
             )
+        self.least = least
         self._starts, self._ends = starts[chosen], ends[chosen]
-        self._cumulative = np.cumsum(self._ends - self._starts - 1)
+        rooms = np.maximum(0, self._ends - self._starts - least)
+        if not rooms.any():
+            longest = int((self._ends - self._starts).max()) - 1
+            raise ValueError(f"windows need {least} steps, but the longest episode has {longest}; take shorter windows")
+        self._cumulative = np.cumsum(rooms)
 
     @property
     def steps(self) -> int:
@@ -92,7 +100,7 @@ class WindowSampler:
         start, goal = np.empty(n, np.int64), np.empty(n, np.int64)
         rows, valid = np.empty((n, self.chunk), np.int64), np.empty(n, np.int64)
         _draw(
-            self.observations, self._starts, self._ends, self._cumulative, self.horizon, self.columns,
+            self.observations, self._starts, self._ends, self._cumulative, self.least, self.horizon, self.columns,
             self.thresholds, self.preference, uniform, start, goal, rows, valid,
         )  # fmt: skip
         return Windows(start, goal, rows, valid)
@@ -100,7 +108,7 @@ class WindowSampler:
 
 @njit(cache=True, nogil=True)
 def _draw(
-    observations, starts, ends, cumulative, horizon, columns, thresholds, preference, uniform,
+    observations, starts, ends, cumulative, least, horizon, columns, thresholds, preference, uniform,
     start, goal, rows, valid,
 ):  # fmt: skip
     """Fill start, goal, rows and valid from uniform[n, 2 + 2 redraws]."""
@@ -112,8 +120,8 @@ def _draw(
         before = cumulative[episode - 1] if episode > 0 else 0
         s = starts[episode] + position - before
         last = ends[episode] - 1  # the row of the episode's last observation; its last action is one before
-        reach = min(horizon, last - s)
-        g = s + 1 + min(int(uniform[i, 1] * reach), reach - 1)
+        reach = min(horizon, last - s) - least + 1
+        g = s + least + min(int(uniform[i, 1] * reach), reach - 1)
         for k in range(redraws):
             changed = len(columns) == 0
             for j in range(len(columns)):
@@ -122,7 +130,7 @@ def _draw(
                     break
             if changed or uniform[i, 2 + 2 * k] >= preference:
                 break
-            g = s + 1 + min(int(uniform[i, 3 + 2 * k] * reach), reach - 1)
+            g = s + least + min(int(uniform[i, 3 + 2 * k] * reach), reach - 1)
         start[i] = s
         goal[i] = g
         valid[i] = min(rows.shape[1], last - s)

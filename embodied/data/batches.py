@@ -1,0 +1,155 @@
+"""Batches for learners from episodes: moments drawn at random, goals later in their episodes, and features of both.
+
+`Recorded` is flat, row-aligned episodes with an encoder of (present, goal); `Batches` draws what a `BatchSpec` asks
+for. Batch i of a training depends on (seed, i) alone, so a training that goes on needs no state of its data's.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import numpy as np
+from numba import njit
+
+from embodied.data.windows import WindowSampler
+from policies.offline import BatchSpec
+
+__all__ = ["Batches", "Concatenated", "Encoder", "Recorded"]
+
+CURRENT, GEOMETRIC = 0.2, 0.5  # how goals for values are drawn; the rest are any moment of the data
+
+
+class Encoder(Protocol):
+    """Features of (present, goal), both rows of observations; S and F as in `policies.offline`."""
+
+    state_size: int
+    feature_size: int
+    watched: np.ndarray  # columns of observations in which a change counts, and how large a one; may be empty
+    thresholds: np.ndarray
+
+    def features(self, facts: np.ndarray, goals: np.ndarray) -> np.ndarray: ...
+
+    def states(self, facts: np.ndarray) -> np.ndarray: ...
+
+
+class Concatenated:
+    """The encoder of any observations: present and goal side by side, each to mean 0 and deviation 1.
+
+    Args: mean, std float[NX]: the data's; columns that never change are left as they are.
+    """
+
+    watched = np.zeros(0, np.int64)
+    thresholds = np.zeros(0)
+
+    def __init__(self, mean: np.ndarray, std: np.ndarray):
+        self.mean = np.asarray(mean, np.float32)
+        self.std = np.where(np.asarray(std) < 1e-6, 1.0, std).astype(np.float32)
+        self.state_size, self.feature_size = len(self.mean), 2 * len(self.mean)
+
+    @classmethod
+    def of(cls, observations: np.ndarray) -> Concatenated:
+        """From the data's own moments (of at most 100,000 rows, evenly spaced)."""
+        rows = observations[:: max(1, len(observations) // 100_000)].astype(np.float64)
+        return cls(rows.mean(0), rows.std(0))
+
+    def features(self, facts: np.ndarray, goals: np.ndarray) -> np.ndarray:
+        return np.concatenate([self.states(facts), self.states(goals)], axis=1)
+
+    def states(self, facts: np.ndarray) -> np.ndarray:
+        return np.clip((facts - self.mean) / self.std, -10.0, 10.0).astype(np.float32)
+
+
+@dataclass(frozen=True, eq=False)
+class Recorded:
+    """Episodes end to end: observations float32[rows, NX], actions float32[rows, A] (the last row of an episode has
+    none of its own), episode_ends int64[episodes], and the encoder. ``words`` float32[rows, E] are instructions'
+    encodings where a moment belongs to a labelled window, zeros elsewhere. ``episodes`` restricts what is drawn from.
+    """
+
+    observations: np.ndarray
+    actions: np.ndarray
+    episode_ends: np.ndarray
+    encoder: Encoder
+    episodes: np.ndarray | None = None
+    about: dict[str, object] = field(default_factory=dict)
+
+    @property
+    def steps(self) -> int:
+        """How many actions there are."""
+        return int(self.episode_ends[-1]) - len(self.episode_ends)
+
+
+class Batches:
+    """Draws batches of ``size`` for a spec; `batch(i)` is the i-th, always the same.
+
+    Args:
+        horizon: how many steps ahead an actor's goal may lie, uniformly.
+        preference: chance that a goal in which nothing changed is drawn again, ``redraws`` times at most.
+
+    Raises ValueError for a window longer than the horizon, or than every episode.
+    """
+
+    def __init__(
+        self, data: Recorded, spec: BatchSpec, size: int, seed: int, *, horizon: int = 80, preference: float = 0.95,
+        redraws: int = 4,
+    ) -> None:  # fmt: skip
+        self.data, self.spec, self.size, self.seed = data, spec, size, seed
+        if spec.window > horizon:
+            raise ValueError(f"windows of {spec.window} steps need a horizon as long; it is {horizon}")
+        self._sampler = WindowSampler(
+            data.observations, data.episode_ends, horizon=horizon, chunk=spec.chunk, columns=data.encoder.watched,
+            thresholds=data.encoder.thresholds, preference=preference if len(data.encoder.watched) else 0.0,
+            redraws=redraws if len(data.encoder.watched) else 0, episodes=data.episodes, least=max(1, spec.window - 1),
+        )  # fmt: skip
+        self._ends = np.asarray(data.episode_ends, np.int64)
+
+    def batch(self, i: int) -> dict[str, np.ndarray]:
+        """The i-th batch; see `policies.offline` for what it holds."""
+        rng = np.random.default_rng([self.seed, i])
+        data, spec, encoder = self.data, self.spec, self.data.encoder
+        x = data.observations
+        windows = self._sampler.sample(self.size, rng)
+        start, goal = windows.start, windows.goal
+        last = self._ends[np.searchsorted(self._ends, start, side="right")] - 1  # each episode's final observation
+        found = {
+            "features": encoder.features(x[start], x[goal]),
+            "actions": np.ascontiguousarray(data.actions[windows.chunk], np.float32),
+            "valid": windows.valid,
+        }
+        if spec.window:
+            rows = np.minimum(start[:, None] + np.arange(spec.window), last[:, None])
+            flat = encoder.features(x[rows.ravel()], np.repeat(x[goal], spec.window, axis=0))
+            found["window"] = flat.reshape(self.size, spec.window, -1)
+        if spec.futures:
+            rows = np.minimum(start[:, None] + np.arange(1, spec.chunk + 1), last[:, None])
+            found["futures"] = encoder.states(x[rows.ravel()]).reshape(self.size, spec.chunk, -1)
+        if spec.values:
+            valued = np.empty(self.size, np.int64)
+            _value_goals(start, last, len(x), spec.discount, rng.random((self.size, 2)), valued)
+            there = (valued == start + 1).astype(np.float32)
+            found["value_features"] = encoder.features(x[start], x[valued])
+            found["next_features"] = encoder.features(x[start + 1], x[valued])
+            found["rewards"], found["masks"] = there - 1.0, 1.0 - there
+        if spec.values or spec.waypoint:
+            found["features_next"] = encoder.features(x[start + 1], x[goal])
+        if spec.waypoint:
+            way = np.minimum(start + spec.waypoint, goal)
+            found["waypoint_features"] = encoder.features(x[start], x[way])
+            found["waypoint_next"] = encoder.features(x[start + 1], x[way])
+            found["waypoint_goal"] = encoder.features(x[way], x[goal])
+        return found
+
+
+@njit(cache=True, nogil=True)
+def _value_goals(start, last, rows, discount, uniform, goal):
+    """Goals for values: the next moment, one geometrically far ahead within the episode, or any row."""
+    for i in range(len(start)):
+        u, v = uniform[i, 0], uniform[i, 1]
+        if u < CURRENT:
+            goal[i] = start[i] + 1
+        elif u < CURRENT + GEOMETRIC:
+            ahead = 1 + int(np.log(1.0 - v) / np.log(discount))
+            goal[i] = min(start[i] + ahead, last[i])
+        else:
+            goal[i] = min(int(v * rows), rows - 1)

@@ -1,0 +1,178 @@
+"""Goals given as states: features of a scene's facts beside other facts that shall come to hold.
+
+Nothing of the robot in the goal counts, only where things are and how they lie. The first S = `state_size` columns
+depend on the present alone (tool, then each block, slide and lamp as seen from the tool); the others are what the goal
+wants of each thing, as a difference to the present.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numba as nb
+import numpy as np
+
+from envs.scenes.facts import (
+    B_BOTTOM,
+    B_UP,
+    B_V,
+    B_YAW,
+    BLOCK_STRIDE,
+    BLOCKS,
+    GRIP,
+    LAG,
+    TOOL,
+    TOOL_V,
+    WIDTH,
+    YAW,
+)  # fmt: skip
+from envs.scenes.scene import Scene
+
+__all__ = ["GoalStates"]
+
+_TOOL_FEATURES, _BLOCK_STATE, _SLIDE_STATE, _LAMP_STATE = 14, 18, 6, 5
+_BLOCK_GOAL, _SLIDE_GOAL, _LAMP_GOAL = 12, 2, 1
+_CENTRE = (0.48, 0.03, 0.10)
+_LIMIT = 20.0
+MOVED, TURNED, FALLEN, SLID = 0.02, 0.3, 0.3, 0.03  # m, rad, share of upright, m: from where on a thing has changed
+
+
+class GoalStates:
+    """Features of (facts, goal facts) in a scene, and when they differ.
+
+    Attributes: ``state_size`` S and ``feature_size`` F; ``watched`` int64[m], the columns of facts in which a change
+    counts, and ``thresholds`` float64[m], how large a change.
+    """
+
+    def __init__(self, scene: Scene):
+        blocks, slides, lamps = len(scene.blocks), len(scene.slides), len(scene.lamps)
+        self.layout = scene.layout.arrays
+        self.state_size = _TOOL_FEATURES + _BLOCK_STATE * blocks + _SLIDE_STATE * slides + _LAMP_STATE * lamps
+        self.feature_size = self.state_size + _BLOCK_GOAL * blocks + _SLIDE_GOAL * slides + _LAMP_GOAL * lamps
+        watched, thresholds = [], []
+        for b in range(blocks):
+            watched += [BLOCKS + BLOCK_STRIDE * b + k for k in (0, 1, 2, B_YAW, B_UP)]
+            thresholds += [MOVED] * 3 + [TURNED, FALLEN]
+        first = BLOCKS + BLOCK_STRIDE * blocks
+        watched += [first + 3 * s for s in range(slides)] + [first + 3 * slides + 3 * k for k in range(lamps)]
+        thresholds += [SLID] * slides + [0.5] * lamps
+        self.watched, self.thresholds = np.array(watched, np.int64), np.array(thresholds)
+
+    def features(self, facts: np.ndarray, goals: np.ndarray) -> np.ndarray:
+        """float32[n, F] of the present facts[n, NX] and the goals' facts[n, NX]."""
+        out = np.empty((len(facts), self.feature_size), np.float32)
+        _features(facts, goals, self.layout, self.state_size, out)
+        return out
+
+    def states(self, facts: np.ndarray) -> np.ndarray:
+        """float32[n, S] of facts[n, NX]: the goal-free part of `features`."""
+        out = np.empty((len(facts), self.state_size), np.float32)
+        _states(facts, self.layout, out)
+        return out
+
+
+@nb.njit(cache=True, nogil=True)
+def _clip(v, limit):
+    return min(limit, max(-limit, v))
+
+
+@nb.njit(cache=True, nogil=True)
+def _state(x, layout, o):
+    """Fills o[:S] from one row of facts."""
+    (bq, _, _, _), (sq, _, axis, handle, _), (lq, top), _ = layout
+    for k in range(3):
+        o[k] = (x[TOOL + k] - _CENTRE[k]) * 8.0
+        o[3 + k] = x[TOOL_V + k] * 2.5
+        o[6 + k] = x[LAG + k] * 25.0
+    o[9] = x[YAW] * 1.5
+    o[10] = x[LAG + 3] * 5.0
+    o[11] = x[WIDTH] * 25.0 - 1.0
+    o[12] = x[WIDTH + 1] * 5.0
+    o[13] = x[GRIP]
+    c = 14
+    for b in range(bq.shape[0]):
+        p = BLOCKS + BLOCK_STRIDE * b
+        for k in range(3):
+            relative = x[p + k] - x[TOOL + k]
+            o[c + k] = relative * 8.0
+            o[c + 3 + k] = _clip(relative * 40.0, 2.0)
+            o[c + 6 + k] = (x[p + k] - _CENTRE[k]) * 8.0
+            o[c + 9 + k] = _clip(x[p + B_V + k] * 4.0, 3.0)
+        angle = x[p + B_YAW] - x[YAW]
+        o[c + 12] = math.sin(2.0 * angle)
+        o[c + 13] = math.cos(2.0 * angle)
+        o[c + 14] = math.sin(4.0 * angle)
+        o[c + 15] = math.cos(4.0 * angle)
+        o[c + 16] = x[p + B_UP]
+        o[c + 17] = x[p + B_BOTTOM] * 15.0
+        c += 18
+    at = BLOCKS + BLOCK_STRIDE * bq.shape[0]
+    for s in range(sq.shape[0]):
+        o[c] = x[at] * 12.0 - 1.0
+        o[c + 1] = _clip(x[at + 1] * 5.0, 3.0)
+        along = 0.0
+        for k in range(3):
+            away = handle[s, k] + axis[s, k] * x[at] - x[TOOL + k]
+            o[c + 2 + k] = away * 10.0
+            along += away * axis[s, k]
+        o[c + 5] = _clip(along * 40.0, 2.0)
+        c += 6
+        at += 3
+    for i in range(lq.shape[0]):
+        for k in range(3):
+            o[c + k] = (top[i, k] - x[TOOL + k]) * 10.0
+        o[c + 3] = x[at + 2] * 50.0
+        o[c + 4] = x[at] * 2.0 - 1.0
+        c += 5
+        at += 3
+    for k in range(c):
+        o[k] = _clip(o[k], _LIMIT)
+
+
+@nb.njit(cache=True, nogil=True)
+def _wanted(x, g, layout, o):
+    """Fills o[S:] from a row of facts and the goal's."""
+    (bq, _, _, _), (sq, _, _, _, _), (lq, _), _ = layout
+    c = 0
+    for b in range(bq.shape[0]):
+        p = BLOCKS + BLOCK_STRIDE * b
+        away = 0.0
+        for k in range(3):
+            wanted = g[p + k] - x[p + k]
+            o[c + k] = wanted * 6.0
+            o[c + 3 + k] = _clip(wanted * 40.0, 2.0)
+            away = max(away, abs(wanted))
+        turn, rise = g[p + B_YAW] - x[p + B_YAW], g[p + B_UP] - x[p + B_UP]
+        o[c + 6] = math.sin(turn)
+        o[c + 7] = 1.0 - math.cos(turn)
+        o[c + 8] = math.sin(2.0 * turn)
+        o[c + 9] = 1.0 - math.cos(2.0 * turn)
+        o[c + 10] = rise
+        o[c + 11] = 1.0 if away > MOVED or abs(math.sin(turn)) > TURNED or abs(rise) > FALLEN else 0.0
+        c += 12
+    at = BLOCKS + BLOCK_STRIDE * bq.shape[0]
+    for _ in range(sq.shape[0]):
+        o[c] = (g[at] - x[at]) * 12.0
+        o[c + 1] = _clip((g[at] - x[at]) * 40.0, 2.0)
+        c += 2
+        at += 3
+    for _ in range(lq.shape[0]):
+        o[c] = g[at] - x[at]
+        c += 1
+        at += 3
+    for k in range(c):
+        o[k] = _clip(o[k], _LIMIT)
+
+
+@nb.njit(cache=True, nogil=True)
+def _features(facts, goals, layout, size, out):
+    for i in range(facts.shape[0]):
+        _state(facts[i], layout, out[i])
+        _wanted(facts[i], goals[i], layout, out[i, size:])
+
+
+@nb.njit(cache=True, nogil=True)
+def _states(facts, layout, out):
+    """Fills out float32[n, S] from facts[n, NX]."""
+    for i in range(facts.shape[0]):
+        _state(facts[i], layout, out[i])
