@@ -67,8 +67,8 @@ class GCIQL(GoalValuePolicy):
     def update(self, batch: Batch) -> dict[str, float]:
         """One gradient step on features, value_features, next_features [b, F], actions [b, 1, A], rewards, masks [b].
 
-        Returns: value_loss, critic_loss, actor_loss, value (mean V of the values' goals), cloning_error (mean squared
-        distance of the actor from the data, by component). ValueError for arrays of other shapes.
+        Returns: loss, value_loss, critic_loss, actor_loss, value (mean V of the values' goals), cloning_error (mean
+        squared distance of the actor from the data, by component). ValueError for arrays of other shapes.
         """
         names = ("features", "value_features", "next_features")
         features, now, later, chunks, rewards, masks = expect(batch, self._shapes(*names)).values()
@@ -84,8 +84,7 @@ class GCIQL(GoalValuePolicy):
         actor_loss = (
             self._ddpg(features, actions, means) if config.actor == "ddpg" else self._awr(features, actions, means)
         )
-        self._descend(value_loss + critic_loss + actor_loss)
-        return {
+        return self._descend(value_loss + critic_loss + actor_loss) | {
             "value_loss": value_loss.item(),
             "critic_loss": critic_loss.item(),
             "actor_loss": actor_loss.item(),

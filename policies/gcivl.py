@@ -56,8 +56,8 @@ class GCIVL(GoalValuePolicy):
         """One gradient step on features, features_next, value_features, next_features [b, F], actions [b, 1, A],
         rewards and masks [b].
 
-        Returns: value_loss, actor_loss, value (mean V of the values' goals), advantage (mean of the actor's), weight
-        (mean w). ValueError for arrays of other shapes.
+        Returns: loss, value_loss, actor_loss, value (mean V of the values' goals), advantage (mean of the actor's),
+        weight (mean w). ValueError for arrays of other shapes.
         """
         names = ("features", "features_next", "value_features", "next_features")
         features, after, now, later, actions, rewards, masks = expect(batch, self._shapes(*names)).values()
@@ -70,8 +70,7 @@ class GCIVL(GoalValuePolicy):
             values, target_now, target_later, rewards, self.config.discount * masks, self.config.expectile
         )
         cloning = regression_loss(self.act(features), actions[:, 0], weights)
-        self._descend(errors + cloning)
-        return {
+        return self._descend(errors + cloning) | {
             "value_loss": errors.item(),
             "actor_loss": cloning.item(),
             "value": values.mean().item(),

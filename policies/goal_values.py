@@ -141,8 +141,8 @@ class GoalValuePolicy(OfflinePolicy):
         self._optimizer = torch.optim.Adam(self.network.parameters(), self.config.learning_rate, fused=True)
         self.target = nn.ModuleDict({name: _twin(self.network[name]) for name in self.followed})
 
-    def _descend(self, loss: torch.Tensor) -> None:
-        """One step of every part down its share of the loss, and the target's step after it."""
+    def _descend(self, loss: torch.Tensor) -> dict[str, float]:
+        """One step of every part down its share of the loss, and the target's step after it; the loss as a metric."""
         self._optimizer.zero_grad(set_to_none=True)
         loss.backward()
         self._optimizer.step()
@@ -152,6 +152,7 @@ class GoalValuePolicy(OfflinePolicy):
                 pairs = zip(self.target[name].parameters(), self.network[name].parameters(), strict=True)
                 for target, weight in pairs:
                     target.lerp_(weight, self.config.target_rate)
+        return {"loss": loss.item()}
 
     def _shapes(self, *features: str) -> dict[str, tuple[int | str, ...]]:
         """What `expect` checks: features under these names, actions, rewards and masks."""

@@ -75,7 +75,7 @@ class HIQL(GoalValuePolicy):
         """One gradient step on features, value_features, next_features, waypoint_features, waypoint_next, waypoint_goal
         [b, F], actions [b, 1, A], rewards and masks [b].
 
-        Returns: value_loss, upper_loss, lower_loss, value (mean V of the values' goals), upper_advantage and
+        Returns: loss, value_loss, upper_loss, lower_loss, value (mean V of the values' goals), upper_advantage and
         lower_advantage (means). ValueError for arrays of other shapes.
         """
         names = ("features", "value_features", "next_features", "waypoint_features", "waypoint_next", "waypoint_goal")
@@ -100,8 +100,7 @@ class HIQL(GoalValuePolicy):
             actions[:, 0],
             advantage_weights(lower_advantage, config.lower_temperature),
         )
-        self._descend(errors + upper + lower)
-        return {
+        return self._descend(errors + upper + lower) | {
             "value_loss": errors.item(),
             "upper_loss": upper.item(),
             "lower_loss": lower.item(),
