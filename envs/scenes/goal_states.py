@@ -2,7 +2,8 @@
 
 Nothing of the robot in the goal counts, only where things are and how they lie. The first S = `state_size` columns
 depend on the present alone (tool, then each block, slide and lamp as seen from the tool); the others are what the goal
-wants of each thing, as a difference to the present.
+wants of each thing, as a difference to the present, and once more, in the same place whatever it is, the thing to be
+changed that is nearest to the tool: what is learnt of one block serves for all.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ from envs.scenes.scene import Scene
 __all__ = ["GoalStates"]
 
 _TOOL_FEATURES, _BLOCK_STATE, _SLIDE_STATE, _LAMP_STATE = 14, 18, 6, 5
-_BLOCK_GOAL, _SLIDE_GOAL, _LAMP_GOAL = 12, 2, 1
+_BLOCK_GOAL, _SLIDE_GOAL, _LAMP_GOAL, _FOCUS = 12, 2, 1, 40
 _CENTRE = (0.48, 0.03, 0.10)
 _LIMIT = 20.0
 MOVED, TURNED, FALLEN, SLID = 0.02, 0.3, 0.3, 0.03  # m, rad, share of upright, m: from where on a thing has changed
@@ -49,6 +50,7 @@ class GoalStates:
         self.layout = scene.layout.arrays
         self.state_size = _TOOL_FEATURES + _BLOCK_STATE * blocks + _SLIDE_STATE * slides + _LAMP_STATE * lamps
         self.feature_size = self.state_size + _BLOCK_GOAL * blocks + _SLIDE_GOAL * slides + _LAMP_GOAL * lamps
+        self.feature_size += _FOCUS
         watched, thresholds = [], []
         for b in range(blocks):
             watched += [BLOCKS + BLOCK_STRIDE * b + k for k in (0, 1, 2, B_YAW, B_UP)]
@@ -160,8 +162,79 @@ def _wanted(x, g, layout, o):
         o[c] = g[at] - x[at]
         c += 1
         at += 3
-    for k in range(c):
+    _focus(x, g, layout, o[c : c + _FOCUS])
+    for k in range(c + _FOCUS):
         o[k] = _clip(o[k], _LIMIT)
+
+
+@nb.njit(cache=True, nogil=True)
+def _focus(x, g, layout, o):
+    """Fills o[:_FOCUS] with the thing nearest to the tool of those that shall change; zeros where none shall."""
+    (bq, _, half, _), (sq, _, axis, handle, _), (lq, top), _ = layout
+    for k in range(o.shape[0]):
+        o[k] = 0.0
+    best, kind, which = np.inf, -1, 0
+    for b in range(bq.shape[0]):
+        p = BLOCKS + BLOCK_STRIDE * b
+        away, near = 0.0, 0.0
+        for k in range(3):
+            away = max(away, abs(g[p + k] - x[p + k]))
+            near += (x[p + k] - x[TOOL + k]) ** 2
+        turn, rise = g[p + B_YAW] - x[p + B_YAW], g[p + B_UP] - x[p + B_UP]
+        if (away > MOVED or abs(math.sin(turn)) > TURNED or abs(rise) > FALLEN) and near < best:
+            best, kind, which = near, 0, b
+    at = BLOCKS + BLOCK_STRIDE * bq.shape[0]
+    for s in range(sq.shape[0]):
+        near = 0.0
+        for k in range(3):
+            near += (handle[s, k] + axis[s, k] * x[at] - x[TOOL + k]) ** 2
+        if abs(g[at] - x[at]) > SLID and near < best:
+            best, kind, which = near, 1, s
+        at += 3
+    for i in range(lq.shape[0]):
+        near = 0.0
+        for k in range(3):
+            near += (top[i, k] - x[TOOL + k]) ** 2
+        if abs(g[at] - x[at]) > 0.5 and near < best:
+            best, kind, which = near, 2, i
+        at += 3
+    if kind < 0:
+        return
+    o[kind] = 1.0
+    if kind == 0:
+        p = BLOCKS + BLOCK_STRIDE * which
+        turn, angle = g[p + B_YAW] - x[p + B_YAW], x[p + B_YAW] - x[YAW]
+        for k in range(3):
+            relative, wanted = x[p + k] - x[TOOL + k], g[p + k] - x[p + k]
+            o[3 + k] = relative * 8.0
+            o[6 + k] = _clip(relative * 40.0, 2.0)
+            o[9 + k] = wanted * 6.0
+            o[12 + k] = _clip(wanted * 40.0, 2.0)
+            o[15 + k] = _clip(x[p + B_V + k] * 4.0, 3.0)
+            o[18 + k] = half[which, k] * 20.0
+        o[21], o[22] = math.sin(2.0 * angle), math.cos(2.0 * angle)
+        o[23], o[24] = math.sin(4.0 * angle), math.cos(4.0 * angle)
+        o[25], o[26] = math.sin(turn), 1.0 - math.cos(turn)
+        o[27], o[28] = x[p + B_UP], g[p + B_UP] - x[p + B_UP]
+        o[29], o[30] = x[p + B_BOTTOM] * 15.0, g[p + B_BOTTOM] * 15.0
+        o[31], o[32] = math.sin(x[p + B_YAW]), math.cos(x[p + B_YAW])
+    elif kind == 1:
+        at = BLOCKS + BLOCK_STRIDE * bq.shape[0] + 3 * which
+        for k in range(3):
+            relative = handle[which, k] + axis[which, k] * x[at] - x[TOOL + k]
+            o[3 + k] = relative * 8.0
+            o[6 + k] = _clip(relative * 40.0, 2.0)
+            o[9 + k] = (g[at] - x[at]) * axis[which, k] * 6.0
+            o[12 + k] = _clip((g[at] - x[at]) * axis[which, k] * 40.0, 2.0)
+            o[15 + k] = _clip(x[at + 1] * axis[which, k] * 4.0, 3.0)
+            o[33 + k] = axis[which, k]
+    else:
+        at = BLOCKS + BLOCK_STRIDE * bq.shape[0] + 3 * sq.shape[0] + 3 * which
+        for k in range(3):
+            relative = top[which, k] - x[TOOL + k]
+            o[3 + k] = relative * 8.0
+            o[6 + k] = _clip(relative * 40.0, 2.0)
+        o[36], o[37] = x[at + 2] * 50.0, g[at] - x[at]
 
 
 @nb.njit(cache=True, nogil=True)
