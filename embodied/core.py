@@ -15,7 +15,7 @@ import numpy as np
 
 from embodied.skills.statistics import wilson
 
-SOURCES = ("scripted-play", "practice", "evaluation", "ask", "oracle")
+SOURCES = ("scripted-play", "practice", "evaluation", "ask", "oracle", "external")
 EVIDENCE_KINDS = ("simulator", "judge", "language")  # in falling rank; only the first admits a skill
 PURPOSES = ("screen", "gate", "confirm", "regression")
 ADMISSION_THRESHOLD = 0.8  # what lower bounds of a success rate must reach, unless configured otherwise

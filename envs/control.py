@@ -10,7 +10,7 @@ import numba as nb
 
 from envs.kinematics import solve
 
-__all__ = ["STEP_JOINT", "STEP_M", "STEP_RAD", "delayed", "joint_action", "tool_action"]
+__all__ = ["STEP_JOINT", "STEP_M", "STEP_RAD", "command", "delayed", "joint_action", "tool_action"]
 
 TOOL, YAW, WIDTH, TOOL_V, LAG, GRIP = 0, 3, 4, 6, 9, 13  # columns of facts
 L_YAW, L_GRIP = 3, 4  # columns of latches, after the commanded x, y, z
@@ -25,11 +25,25 @@ def _unit(v):
 
 
 @nb.njit(cache=True, nogil=True)
-def tool_action(begin, end, action, facts, latches, qcmd, ctrl, chain, workspace, yaw_limit):
-    """Action float[n, 5] (Δx, Δy, Δz, Δyaw, gripper: -1 close … 1 open) → joint targets in ctrl float64[n, 8].
+def command(ctrl, q, grip, drive):
+    """Writes joint targets q float64[J] and the gripper's command (-1 shut … 1 open) into a row of controls.
 
-    Of slots ``begin`` … ``end`` - 1. chain: positions, rotations, low, high, home of `Chain`. workspace float64[2, 3]:
-    where the tool may be sent (m); yaw_limit: how far it may be turned either way (rad).
+    drive: actuators of the joints int64[J] and of the gripper int64[G], its controls when shut and half their ranges
+    float64[G].
+    """
+    motors, grips, shut, half = drive
+    for k in range(motors.shape[0]):
+        ctrl[motors[k]] = q[k]
+    for k in range(grips.shape[0]):
+        ctrl[grips[k]] = shut[k] + half[k] * (1.0 + grip)
+
+
+@nb.njit(cache=True, nogil=True)
+def tool_action(begin, end, action, facts, latches, qcmd, ctrl, chain, drive, workspace, yaw_limit):
+    """Action float[n, 5] (Δx, Δy, Δz, Δyaw, gripper: -1 close … 1 open) → joint targets in ctrl float64[n, U].
+
+    Of slots ``begin`` … ``end`` - 1. chain: `Chain.arrays`; drive: see `command`. workspace float64[2, 3]: where the
+    tool may be sent (m); yaw_limit: how far it may be turned either way (rad).
     """
     positions, rotations, low, high, home = chain
     for i in range(begin, end):
@@ -44,26 +58,24 @@ def tool_action(begin, end, action, facts, latches, qcmd, ctrl, chain, workspace
     some = slice(begin, end)
     solve(qcmd[some], latches[some, :3], latches[some, L_YAW], positions, rotations, low, high, home, IK_ITERATIONS)
     for i in range(begin, end):
-        for k in range(7):
-            ctrl[i, k] = qcmd[i, k]
-        ctrl[i, 7] = 127.5 * (1.0 + latches[i, L_GRIP])
+        command(ctrl[i], qcmd[i], latches[i, L_GRIP], drive)
 
 
 @nb.njit(cache=True, nogil=True)
-def joint_action(begin, end, action, facts, latches, qcmd, ctrl, chain, joints):
-    """Action float[n, 8] (seven joint steps, gripper) → joint targets; ``joints``: facts' first column of angles."""
+def joint_action(begin, end, action, facts, latches, qcmd, ctrl, chain, drive, joints):
+    """Action float[n, J + 1] (joint steps, gripper) → joint targets; ``joints``: facts' first column of angles."""
     low, high = chain[2], chain[3]
+    count = low.shape[0]
     for i in range(begin, end):
-        for k in range(7):
+        for k in range(count):
             q = qcmd[i, k] + STEP_JOINT * _unit(action[i, k])
             q = min(facts[i, joints + k] + 2 * STEP_JOINT, max(facts[i, joints + k] - 2 * STEP_JOINT, q))
             qcmd[i, k] = min(high[k], max(low[k], q))
-            ctrl[i, k] = qcmd[i, k]
         for k in range(3):
             latches[i, k] = facts[i, TOOL + k]
         latches[i, L_YAW] = facts[i, YAW]
-        latches[i, L_GRIP] = _unit(action[i, 7])
-        ctrl[i, 7] = 127.5 * (1.0 + latches[i, L_GRIP])
+        latches[i, L_GRIP] = _unit(action[i, count])
+        command(ctrl[i], qcmd[i], latches[i, L_GRIP], drive)
 
 
 @nb.njit(cache=True, nogil=True)

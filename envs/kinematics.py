@@ -26,9 +26,10 @@ MAX_JOINT_STEP = 0.3  # rad an iteration
 
 @dataclass(frozen=True)
 class Chain:
-    """Constant transforms of a serial arm: 7 links, the hand, the tool point.
+    """Constant transforms of a serial arm of J hinges: its links, the hand, the tool point.
 
-    positions float64[9, 3] (m), rotations float64[8, 3, 3], low, high, home float64[7] (rad).
+    positions float64[J + 2, 3] (m), rotations float64[J + 1, 3, 3], low, high, home float64[J] (rad). A link turns
+    about its own z axis.
     """
 
     positions: np.ndarray
@@ -36,6 +37,11 @@ class Chain:
     low: np.ndarray
     high: np.ndarray
     home: np.ndarray
+
+    @property
+    def arrays(self) -> tuple[np.ndarray, ...]:
+        """All of it, as compiled code takes it."""
+        return self.positions, self.rotations, self.low, self.high, self.home
 
     @classmethod
     def from_model(cls, model: mujoco.MjModel, home: np.ndarray) -> Chain:
@@ -52,19 +58,20 @@ class Chain:
 
 @nb.njit(cache=True, nogil=True)
 def _chain(q, positions, rotations, axes, origins, tool, rot, tmp):
-    """Fills axes[7,3] and origins[7,3] (world), tool[3] and rot[3,3] for joint angles q[7]."""
+    """Fills axes[≥ J,3] and origins[≥ J,3] (world), tool[3] and rot[3,3] for joint angles q[≥ J]."""
+    joints = rotations.shape[0] - 1
     for a in range(3):
         tool[a] = 0.0
         for b in range(3):
             rot[a, b] = 1.0 if a == b else 0.0
-    for k in range(8):
+    for k in range(joints + 1):
         for a in range(3):
             tool[a] += rot[a, 0] * positions[k, 0] + rot[a, 1] * positions[k, 1] + rot[a, 2] * positions[k, 2]
         for a in range(3):
             for b in range(3):
                 value = rot[a, 0] * rotations[k, 0, b] + rot[a, 1] * rotations[k, 1, b]
                 tmp[a, b] = value + rot[a, 2] * rotations[k, 2, b]
-        if k == 7:
+        if k == joints:
             for a in range(3):
                 for b in range(3):
                     rot[a, b] = tmp[a, b]
@@ -77,21 +84,22 @@ def _chain(q, positions, rotations, axes, origins, tool, rot, tmp):
             rot[a, 2] = tmp[a, 2]
             axes[k, a] = tmp[a, 2]
             origins[k, a] = tool[a]
+    last = joints + 1
     for a in range(3):
-        tool[a] += rot[a, 0] * positions[8, 0] + rot[a, 1] * positions[8, 1] + rot[a, 2] * positions[8, 2]
+        tool[a] += rot[a, 0] * positions[last, 0] + rot[a, 1] * positions[last, 1] + rot[a, 2] * positions[last, 2]
 
 
 @nb.njit(cache=True, nogil=True)
 def tool_motion(q, dq, positions, rotations, axes, origins, rot, tmp, out):
-    """Fills out float64[7] with the tool's x y z (m), yaw (rad) and velocity (m/s) for joints q, dq float64[≥ 7].
+    """Fills out float64[7] with the tool's x y z (m), yaw (rad) and velocity (m/s) for joints q, dq float64[≥ J].
 
-    axes and origins float64[7, 3], rot and tmp float64[3, 3] are scratch.
+    axes and origins float64[≥ J, 3], rot and tmp float64[3, 3] are scratch.
     """
     _chain(q, positions, rotations, axes, origins, out, rot, tmp)
     out[3] = math.atan2(rot[1, 0], rot[0, 0])
     for a in range(3):
         out[4 + a] = 0.0
-    for k in range(7):
+    for k in range(rotations.shape[0] - 1):
         d0 = out[0] - origins[k, 0]
         d1 = out[1] - origins[k, 1]
         d2 = out[2] - origins[k, 2]
@@ -104,17 +112,18 @@ def tool_motion(q, dq, positions, rotations, axes, origins, rot, tmp, out):
 def solve(q, target, yaw, positions, rotations, low, high, home, iterations):
     """Moves joint angles towards tool poses, in place.
 
-    q float64[n, 7] (rad, changed), target float64[n, 3] (m, world), yaw float64[n] (rad), iterations int.
+    q float64[n, J] (rad, changed), target float64[n, 3] (m, world), yaw float64[n] (rad), iterations int.
     """
-    axes = np.empty((7, 3))
-    origins = np.empty((7, 3))
+    joints = low.shape[0]
+    axes = np.empty((joints, 3))
+    origins = np.empty((joints, 3))
     tool = np.empty(3)
     rot = np.empty((3, 3))
     tmp = np.empty((3, 3))
-    jac = np.empty((6, 7))
+    jac = np.empty((6, joints))
     gram = np.empty((6, 6))
     err = np.empty(6)
-    bias = np.empty(7)
+    bias = np.empty(joints)
     want = np.zeros((3, 3))
     want[2, 2] = -1.0
     for i in range(q.shape[0]):
@@ -133,7 +142,7 @@ def solve(q, target, yaw, positions, rotations, low, high, home, iterations):
                 err[3] += 0.5 * (rot[1, col] * want[2, col] - rot[2, col] * want[1, col])
                 err[4] += 0.5 * (rot[2, col] * want[0, col] - rot[0, col] * want[2, col])
                 err[5] += 0.5 * (rot[0, col] * want[1, col] - rot[1, col] * want[0, col])
-            for k in range(7):
+            for k in range(joints):
                 d0 = tool[0] - origins[k, 0]
                 d1 = tool[1] - origins[k, 1]
                 d2 = tool[2] - origins[k, 2]
@@ -145,11 +154,11 @@ def solve(q, target, yaw, positions, rotations, low, high, home, iterations):
                 jac[5, k] = axes[k, 2]
                 bias[k] = POSTURE_WEIGHT * (home[k] - q[i, k])
             for a in range(6):
-                for k in range(7):
+                for k in range(joints):
                     err[a] -= jac[a, k] * bias[k]
                 for b in range(a + 1):  # Cholesky factor of J Jᵀ + λI, row by row
                     value = 0.0
-                    for k in range(7):
+                    for k in range(joints):
                         value += jac[a, k] * jac[b, k]
                     if a == b:
                         value += DAMPING
@@ -164,7 +173,7 @@ def solve(q, target, yaw, positions, rotations, low, high, home, iterations):
                 for k in range(a + 1, 6):
                     err[a] -= gram[k, a] * err[k]
                 err[a] /= gram[a, a]
-            for k in range(7):
+            for k in range(joints):
                 step = bias[k]
                 for a in range(6):
                     step += jac[a, k] * err[a]
@@ -174,12 +183,12 @@ def solve(q, target, yaw, positions, rotations, low, high, home, iterations):
 
 @nb.njit(cache=True, nogil=True)
 def forward_kinematics(q, positions, rotations):
-    """Tool position float64[n, 3] (m) and rotation float64[n, 3, 3] for joint angles float64[n, 7]."""
-    n = q.shape[0]
+    """Tool position float64[n, 3] (m) and rotation float64[n, 3, 3] for joint angles float64[n, J]."""
+    n, joints = q.shape
     tools = np.empty((n, 3))
     rots = np.empty((n, 3, 3))
-    axes = np.empty((7, 3))
-    origins = np.empty((7, 3))
+    axes = np.empty((joints, 3))
+    origins = np.empty((joints, 3))
     tmp = np.empty((3, 3))
     for i in range(n):
         _chain(q[i], positions, rotations, axes, origins, tools[i], rots[i], tmp)

@@ -22,7 +22,7 @@ from envs.goals import Goal
 from envs.kinematics import Chain
 from envs.observations import FEATURES, GOAL_DIM, GROUPS, LIMIT
 from envs.playroom.resets import START_COLUMNS, draw_kept, draw_starts
-from envs.playroom.robot import HOME
+from envs.playroom.robot import DRIVE, HOME
 from envs.playroom.scene import TIMESTEP, build_model
 from envs.predicates import BLOCK, BLOCK_STRIDE, COLUMNS, DRAWER, JOINTS, LAMP
 from envs.rewards import COSTS, REWARD_TERMS
@@ -115,7 +115,7 @@ class TabletopVectorEnv(Remade, VectorEnv):
 
         self.simulation = Simulation(build_model(sleep), num_envs, threads)
         self.chain = Chain.from_model(self.simulation.model, HOME)
-        self._chain = (self.chain.positions, self.chain.rotations, self.chain.low, self.chain.high, self.chain.home)
+        self._chain = self.chain.arrays
         n = num_envs
         self._all = np.arange(n)
         self.clock = GoalClock(n, hold)
@@ -211,9 +211,9 @@ class TabletopVectorEnv(Remade, VectorEnv):
         fresh = np.flatnonzero(self._pending)
         commands = (actions, self.facts, self.latches, self._qcmd, self.simulation.ctrl)
         if self.control == "tool":
-            self.simulation.share(tool_action, *commands, self._chain, _WORKSPACE, YAW_LIMIT)
+            self.simulation.share(tool_action, *commands, self._chain, DRIVE, _WORKSPACE, YAW_LIMIT)
         else:
-            self.simulation.share(joint_action, *commands, self._chain, JOINTS)
+            self.simulation.share(joint_action, *commands, self._chain, DRIVE, JOINTS)
         bad = self.simulation.step(SUBSTEPS)
         if bad is not None:  # facts keep the last good step's values for bad slots
             broken[bad] = True

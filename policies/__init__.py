@@ -21,6 +21,8 @@ REGISTRY: dict[str, str] = {
     "random": "policies.random:RandomPolicy",
     "multi-critic-ppo": "policies.multi_critic_ppo:MultiCriticPPO",
     "flow-bc": "policies.flow_bc:FlowBC",
+    "act": "policies.act:ACT",
+    "act-jepa": "policies.act_jepa:ACTJEPA",
     "gcivl": "policies.gcivl:GCIVL",
     "gciql": "policies.gciql:GCIQL",
     "hiql": "policies.hiql:HIQL",

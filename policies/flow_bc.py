@@ -80,8 +80,9 @@ class FlowBC(ChunkPolicy):
         noise = torch.randn(clean.shape, generator=self._generator)
         uniform = torch.rand(2, len(clean), 1, generator=self._generator)
         time = 0.98 * uniform[0] * (uniform[1] > 0.15)
-        predicted = self.network(features, torch.lerp(noise, clean, time), time)
-        error = (predicted - clean).square().unflatten(1, actions.shape[1:]).mean((0, 1))
+        with self._autocast():
+            predicted = self.network(features, torch.lerp(noise, clean, time), time)
+        error = (predicted.float() - clean).square().unflatten(1, actions.shape[1:]).mean((0, 1))
         metrics = self._descend((error * self._component_weight).mean())
         errors = error.detach()
         return metrics | {"motion_error": errors[:-1].mean().item(), "gripper_error": errors[-1].item()}

@@ -21,6 +21,7 @@ COMMANDS = {
     "skills": "list, show, export and import what was kept",
     "report": "write the run as one HTML file",
     "view": "look at a world, in the viewer or as a video",
+    "data": "record play, and take data sets from one format to another",
     "doctor": "is this machine ready, and how fast is it",
     "bench": "speed of simulation, against the raw limit of the machine, and of drawing",
     "claims": "what this project claims, what was measured, and measuring it anew",

@@ -6,6 +6,7 @@ import difflib
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from keyword import iskeyword
 from typing import Any
 
 from embodied.cli import schema as schemas
@@ -46,7 +47,8 @@ class Command:
             if text.startswith("-") and len(text) > 1:
                 flags.add(self._flag(text))
             elif _OVERRIDE.match(text):
-                overrides.append(text)
+                key, _, value = text.partition("=")
+                overrides.append(f"{key}_={value}" if iskeyword(key) else text)  # no field can be called "from"
             else:
                 words.append(text)
         return Arguments(tuple(words), tuple(overrides), frozenset(flags))
@@ -98,7 +100,7 @@ class Command:
         for key, (item, default) in schemas.leaves(self.schema).items():
             admitted = item.metadata["choices"]
             meaning = item.metadata["meaning"] + (f" ({' | '.join(admitted)})" if admitted else "")
-            rows.append((f"{key}={_shown(default)}", meaning))
+            rows.append((f"{key.rstrip('_')}={_shown(default)}", meaning))
         width = max(len(left) for left, _ in rows)
         return [f"  {left:<{width}}  {meaning}" for left, meaning in rows]
 

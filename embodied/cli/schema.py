@@ -195,6 +195,30 @@ class BenchConfig(Checked):
 
 
 @dataclass
+class DataConfig(Checked):
+    """``embodied data``: recording play, and data sets of several formats."""
+
+    env: str = option("playroom", "record: the world that is played in", choices=("playroom",))
+    scene: str = option("playroom", "record: a scene of the library, or a YAML file")
+    kind: str = option("correlated", "record: how behaviours follow each other", choices=("correlated", "markov"))
+    steps: int = option(100_000, "record: environment steps in all; asking for more later goes on", low=1)
+    seed: int = option(0, "record: draws starts and behaviours", low=0)
+    num_envs: int = option(128, "record: simulations stepped together", low=1, high=65_536)
+    threads: int = option(0, "record: physics threads; 0 takes every core this process may use", low=0)
+    length: int = option(500, "record: steps of an episode", low=1)
+    states_every: int = option(100, "record: steps from one kept simulator state of an episode to the next", low=1)
+    out: str = option("data/play", "record: the store's directory")
+    from_: str = option("", "convert: FORMAT:PATH to read")
+    to: str = option("", "convert: FORMAT:PATH to write; nothing is ever overwritten")
+    validation: float = option(
+        0.1, "convert: share of episodes for validation, where formats name one", low=0, high=0.9
+    )
+    pictures: bool = option(False, "convert: draw every step as a video, for lerobot")
+    allow_mixed_physics: bool = option(False, "convert: take episodes of several versions of the physics together")
+    episode: int = option(0, "replay: the episode's number", low=0)
+
+
+@dataclass
 class ClaimsConfig(Checked):
     """``embodied claims``: what is claimed, what was measured, and measuring it anew."""
 

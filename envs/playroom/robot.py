@@ -11,13 +11,17 @@ from __future__ import annotations
 import mujoco
 import numpy as np
 
-__all__ = ["FINGER_RANGE", "HOME", "JOINT_HIGH", "JOINT_LOW", "TOOL_OFFSET", "add_arm"]
+__all__ = ["DRIVE", "FINGER_RANGE", "GRIPPER", "HOME", "JOINT_HIGH", "JOINT_LOW", "TOOL_OFFSET", "add_arm"]
 
 # Joint ranges in rad (published).
 JOINT_LOW = np.array([-2.8973, -1.7628, -2.8973, -3.0718, -2.8973, -0.0175, -2.8973])
 JOINT_HIGH = np.array([2.8973, 1.7628, 2.8973, -0.0698, 2.8973, 3.7525, 2.8973])
 HOME = np.array([0.0, 0.0805, 0.0, -2.4631, 0.0, 2.5436, 0.7854])  # tool at (0.48, 0, 0.16), pointing down
 FINGER_RANGE = 0.04  # metres a finger
+# What drives it: actuators of joints and gripper, the gripper's control when shut, half its range.
+DRIVE = (np.arange(7), np.array([7]), np.zeros(1), np.array([127.5]))
+# Its fingers' addresses in qpos and qvel, where they are shut and open, width (m) they add a unit, width when shut.
+GRIPPER = (np.array([7, 8]), np.array([7, 8]), np.zeros(2), np.full(2, FINGER_RANGE), np.ones(2), 0.0)
 TOOL_OFFSET = 0.1034  # metres from the hand's frame to the point between the finger pads
 
 # (position in the parent, quaternion in the parent, capsule radius, capsule from, to, mass in kg)

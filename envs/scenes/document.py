@@ -2,6 +2,7 @@
 
 ```yaml
 name: two cubes
+robot: builtin                # or a mapping: see `envs.scenes.robots`
 objects:
   red: {type: box, size: [0.04, 0.04, 0.04], colour: [0.9, 0.2, 0.2], says: red block}
 fixtures:
@@ -35,6 +36,7 @@ _SECTIONS = (
     "objects",
     "fixtures",
     "cameras",
+    "robot",
     "places",
     "area",
     "workspace",
@@ -101,6 +103,7 @@ class Document:
     name: str
     source: str
     folder: Path
+    robot: Entry | None = None  # None: the built-in arm
     objects: tuple[Entry, ...] = ()
     fixtures: tuple[Entry, ...] = ()
     cameras: tuple[Entry, ...] = ()
@@ -158,6 +161,13 @@ def parse(text: str, source: str = "scene", folder: Path | None = None) -> Docum
         return tuple(_entry(name, part, (key, name), lines, source) for name, part in section(key, "parts").items())
 
     fields: dict[str, Any] = {}
+    robot = values.get("robot", "builtin")
+    if isinstance(robot, dict):
+        fields["robot"] = Entry("robot", "robot", robot, {"": lines["robot",], **_below(lines, "robot")}, source)
+    elif robot != "builtin":
+        raise whole.wrong(
+            f"robot = {_shown(robot)} must be builtin, or a mapping with a file, a tool and home", "robot"
+        )
     for key, size in (("area", 4), ("workspace", 6)):
         if key in values:
             fields[key] = whole.vector(key, size)

@@ -169,6 +169,7 @@ class ScriptedExpert:
         n = env.num_envs
         self._scripts = np.zeros((n, m.SCRIPT))
         self._scripts[:, m.KIND] = m.IDLE
+        self._scripts[:, m.OPENING] = env.scene.robot.opening
         self._scratch, self._spot = np.zeros(5), np.zeros(3)
         self._episodes = np.full(n, -2, np.int64)
 

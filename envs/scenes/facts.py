@@ -3,7 +3,7 @@
 A row of facts float64[NX] (SI units, world frame), with B blocks, S slides, L lamps:
 
     tool x y z, yaw, finger width and its rate, tool velocity (3), lag x y z yaw (commanded minus actual), grip command
-    joint angles (7)
+    joint angles (7; zero beyond those an arm has)
     a block (15): x y z, yaw, upright (0 lying … 1), velocity (3), peak (highest clearance of its lowest point since the
         goal began), bottom (height of its lowest point), its start x y z, upright at the start, turn since then (rad)
     a slide (3): value (m), rate, value at the start
@@ -26,6 +26,7 @@ from envs.kinematics import tool_motion
 __all__ = [
     "BLOCKS",
     "BLOCK_STRIDE",
+    "REACH",
     "columns",
     "extract",
     "latch_count",
@@ -40,6 +41,7 @@ YAW_LIMIT = 1.5  # rad that the tool may be turned either way
 BLOCKS, BLOCK_STRIDE = 21, 15
 B_YAW, B_UP, B_V, B_PEAK, B_BOTTOM, B_START, B_UP0, B_TURN = 3, 4, 5, 8, 9, 10, 13, 14
 L_LAMPS = 5
+REACH = np.array([[0.20, -0.55, -0.02], [0.78, 0.50, 1.0]])  # a block beyond these is lost, m
 PRESSED, RELEASED = 0.012, 0.006  # m of button travel at which the lamp switches, and at which it may switch again
 _BLOCK = ("x", "y", "z", "yaw", "upright", "vx", "vy", "vz", "peak", "bottom", "x0", "y0", "z0", "upright0", "turn")
 _TOOL = (
@@ -86,22 +88,26 @@ def _bottom(shape, half, r20, r21, r22):
 
 
 @nb.njit(cache=True, nogil=True)
-def slot_facts(q, v, latches, x, pose, layout, bounds):
+def slot_facts(q, v, latches, x, pose, arm, layout, bounds):
     """Fills one slot's facts x from qpos, qvel and the tool's pose float64[7]; updates latches. Is a block lost?
 
-    layout: `envs.scenes.scene.Layout.arrays`. bounds float64[2, 3]: a block outside them is lost.
+    arm: `envs.scenes.robots.Robot.arrays`. layout: `envs.scenes.scene.Layout.arrays`. bounds float64[2, 3]: a block
+    outside them is lost.
     """
     (bq, bv, half, shape), (sq, sv, _, _, _), (lq, _), _ = layout
+    chain, _, (finger, finger_v, shut, _, slope, least) = arm
     for k in range(3):
         x[TOOL + k] = pose[k]
         x[TOOL_V + k] = pose[4 + k]
         x[LAG + k] = latches[k] - pose[k]
     x[YAW] = pose[3]
     x[LAG + 3] = latches[L_YAW] - pose[3]
-    x[WIDTH] = q[7] + q[8]
-    x[WIDTH + 1] = v[7] + v[8]
+    x[WIDTH], x[WIDTH + 1] = least, 0.0
+    for k in range(finger.shape[0]):
+        x[WIDTH] += slope[k] * (q[finger[k]] - shut[k])
+        x[WIDTH + 1] += slope[k] * v[finger_v[k]]
     x[GRIP] = latches[L_GRIP]
-    for k in range(7):
+    for k in range(chain[2].shape[0]):
         x[JOINTS + k] = q[k]
     lost = False
     count, lamps = bq.shape[0], lq.shape[0]
@@ -187,10 +193,11 @@ def remember_all(slots, latches, facts, layout):
 
 
 @nb.njit(cache=True, nogil=True)
-def extract(slots, qpos, qvel, latches, facts, lost, chain, layout, bounds):
+def extract(slots, qpos, qvel, latches, facts, lost, arm, layout, bounds):
     """Facts of ``slots`` int64[m] after their simulations were written."""
     axes, origins = np.empty((7, 3)), np.empty((7, 3))
     rot, tmp, pose = np.empty((3, 3)), np.empty((3, 3)), np.empty(7)
+    chain = arm[0]
     for i in slots:
         tool_motion(qpos[i], qvel[i], chain[0], chain[1], axes, origins, rot, tmp, pose)
-        lost[i] = slot_facts(qpos[i], qvel[i], latches[i], facts[i], pose, layout, bounds)
+        lost[i] = slot_facts(qpos[i], qvel[i], latches[i], facts[i], pose, arm, layout, bounds)

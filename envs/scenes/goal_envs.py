@@ -29,11 +29,11 @@ from gymnasium.vector.utils import batch_space
 
 from envs.kinematics import tool_motion
 from envs.playroom.draws import start_counter, uniform
-from envs.scenes.facts import BLOCK_STRIDE, BLOCKS, TOOL, slot_facts
+from envs.scenes.facts import BLOCK_STRIDE, BLOCKS, REACH, TOOL, slot_facts
 from envs.scenes.predicates import INSIDE, Codes
 from envs.scenes.signals import LIMIT, feature_count, slot_features
 from envs.scenes.words import PREDICATES
-from envs.scenes.world import _REACH, WorldVectorEnv
+from envs.scenes.world import WorldVectorEnv
 from envs.single import SingleEnv
 
 __all__ = ["KINDS", "GoalVectorEnv"]
@@ -146,7 +146,7 @@ class GoalVectorEnv(WorldVectorEnv):
 
     def _settle(self, actions, broken):
         n, s = self.num_envs, self.simulation
-        physics = (s.qpos, s.qvel, self.latches, self.facts, self.lost, self._chain[0], self._chain[1], _REACH)
+        physics = (s.qpos, s.qvel, self.latches, self.facts, self.lost, self._arm, REACH)
         s.share(settle, physics, self.kind == "reach", broken, self._achieved, self._features, self._layout)
         self.elapsed += 1
         worst, _ = self._gaps(self._achieved, self.goal)
@@ -196,6 +196,8 @@ def draw_goals(kind, seed, slots, episodes, facts, layout, area, workspace, goal
                 g[0] = uniform(counter, 0.34, 0.62)
                 g[1] = uniform(counter, -0.25, 0.25)
                 g[2] = uniform(counter, 0.04, 0.26)
+                for k in range(3):
+                    g[k] = min(workspace[1, k], max(workspace[0, k], g[k]))
                 if (g[0] - x[TOOL]) ** 2 + (g[1] - x[TOOL + 1]) ** 2 + (g[2] - x[TOOL + 2]) ** 2 > _AWAY**2:
                     break
             continue
@@ -252,14 +254,15 @@ def see(slots, tool, facts, layout, achieved, feature):
 @nb.njit(cache=True, nogil=True)
 def settle(low, high, physics, tool, broken, achieved, feature, layout):
     """Facts, achieved goals and features of slots ``low`` … ``high`` - 1 after a step."""
-    qpos, qvel, latches, facts, lost, positions, rotations, bounds = physics
+    qpos, qvel, latches, facts, lost, arm, bounds = physics
     axes, origins = np.empty((7, 3)), np.empty((7, 3))
     rot, tmp, pose, spot = np.empty((3, 3)), np.empty((3, 3)), np.empty(7), np.empty(3)
+    positions, rotations = arm[0][0], arm[0][1]
     codes, place = np.zeros((1, 4), np.int64), np.zeros((1, 2))
     for i in range(low, high):
         if not broken[i]:
             tool_motion(qpos[i], qvel[i], positions, rotations, axes, origins, rot, tmp, pose)
-            lost[i] = slot_facts(qpos[i], qvel[i], latches[i], facts[i], pose, layout, bounds)
+            lost[i] = slot_facts(qpos[i], qvel[i], latches[i], facts[i], pose, arm, layout, bounds)
         _see(facts[i], tool, layout, codes, place, spot, achieved[i], feature[i])
 
 

@@ -37,13 +37,13 @@ REACH, TRANSPORT, LIFT, PUSH, TURN, TOPPLE, SLIDE, PRESS = range(8)
 AIM_WORLD, AIM_BLOCK, AIM_CONTAINER = range(3)  # what a transport's target is relative to (OTHER: which one)
 RUNNING, FINISHED, FAILED = range(3)
 
-SCRIPT = 21
+SCRIPT = 22
 # CLOCK: steps in this phase. OBJECT: number of the block, slide or lamp. GOAL: x, y, z (m); GOAL_YAW: nan: as it was
 # grasped. CARRY: height of the tool (m). ANCHOR: where the block was taken or let go. MEMORY: the height there, or the
-# lamp then.
+# lamp then. OPENING: width of the open gripper (m), which whoever makes the row writes.
 KIND, PHASE, CLOCK, AGE, STATUS, OBJECT, AIM, OTHER = range(8)
 GOAL, GOAL_YAW, LENGTH, GRIPPER, CARRY = 8, 11, 12, 13, 14
-SPEED, GAIN, ANCHOR, GRASP_YAW, MEMORY = 15, 16, 17, 19, 20
+SPEED, GAIN, ANCHOR, GRASP_YAW, MEMORY, OPENING = 15, 16, 17, 19, 20, 21
 
 _OPEN, _CLOSE = 1.0, -1.0
 _ROOM, _ROOMY = 0.016, 0.030  # m by which the open fingers are wider than what they close on, in a crowd and else
@@ -51,7 +51,7 @@ _STRADDLE = 0.034  # m between the fingers at a handle
 _AHEAD = 0.0025  # m from the handle's middle, away from a drawer's front: room for the inner finger
 _TRAVEL = 0.15  # height of the empty tool at which nothing is in the way, m
 _TIMEOUT = 60  # steps a phase may take
-_WIDEST = 0.066  # m that fit between the fingers
+_WIDEST = 0.066  # m that fit between fingers that open wide enough
 _DRAWER_FLOOR = 0.043  # lowest height of the tool at a block in a drawer: the hand stays above the cabinet
 
 
@@ -66,7 +66,7 @@ def aim(s, relative_to, other, x, y, z, yaw, carry):
 
 @nb.njit(cache=True, nogil=True)
 def begin(s, kind, thing, length):
-    """Starts manoeuvre ``kind`` with a block, slide or lamp in row ``s``, keeping SPEED and GAIN; `aim` says where."""
+    """Starts manoeuvre ``kind`` with a block, slide or lamp in row ``s``, keeping SPEED … OPENING; `aim` says where."""
     s[KIND] = kind
     s[PHASE] = s[CLOCK] = s[AGE] = 0.0
     s[STATUS] = RUNNING
@@ -78,9 +78,9 @@ def begin(s, kind, thing, length):
 
 
 @nb.njit(cache=True, nogil=True)
-def _command(width):
+def _command(s, width):
     """Gripper command that opens the fingers to ``width`` m."""
-    return min(1.0, max(-1.0, width / 0.04 - 1.0))
+    return min(1.0, max(-1.0, width / (0.5 * s[OPENING]) - 1.0))
 
 
 @nb.njit(cache=True, nogil=True)
@@ -90,7 +90,7 @@ def _edge(half, shape, b, quarter):
 
 
 @nb.njit(cache=True, nogil=True)
-def _grasp_yaw(x, b, half, shape, turn):
+def _grasp_yaw(x, b, half, shape, turn, opening):
     """Tool yaw that aligns the fingers with block ``b``, clear of what stands beside it; ``turn`` rad come after it."""
     p = BLOCKS + BLOCK_STRIDE * b
     best, score = x[YAW], math.inf
@@ -99,7 +99,7 @@ def _grasp_yaw(x, b, half, shape, turn):
         yaw = x[p + B_YAW] + k * math.pi / 2
         if shape[b] > 0:
             yaw = x[YAW] * k / 3.0
-        elif _edge(half, shape, b, k) > _WIDEST:
+        elif _edge(half, shape, b, k) > min(_WIDEST, opening - 0.006):
             continue
         if abs(yaw) > YAW_LIMIT - 0.03 or abs(yaw + turn) > YAW_LIMIT - 0.03:
             continue
@@ -152,7 +152,7 @@ def _grasp(s, x, b, goal, layout):
             0.0,
         )
     if phase == 0 or s[CLOCK] == 0:
-        s[GRASP_YAW] = _grasp_yaw(x, b, half, shape, s[LENGTH] if s[KIND] == TURN else 0.0)
+        s[GRASP_YAW] = _grasp_yaw(x, b, half, shape, s[LENGTH] if s[KIND] == TURN else 0.0, s[OPENING])
     width = 2.0 * half[b, 0]
     if shape[b] == 0:
         along = abs(math.sin(s[GRASP_YAW] - x[p + B_YAW]))
@@ -161,7 +161,7 @@ def _grasp(s, x, b, goal, layout):
     low = max(x[p + 2], _floor(x, b, layout))
     top = 2.0 * x[p + 2] - x[p + B_BOTTOM]
     goal[2] = max(low + 0.05, top + 0.035) if phase == 0 else low
-    goal[4] = _command(width + (_ROOM if _crowded(x, b, half.shape[0]) else _ROOMY))
+    goal[4] = _command(s, width + (_ROOM if _crowded(x, b, half.shape[0]) else _ROOMY))
     s[ANCHOR], s[ANCHOR + 1], s[MEMORY] = x[p], x[p + 1], low
     if phase == 1:
         return s[CLOCK] > 25, 0, 0.008
@@ -232,7 +232,7 @@ def _carry(s, x, goal, layout):
             s[ANCHOR], s[ANCHOR + 1], s[MEMORY] = x[TOOL], x[TOOL + 1], x[TOOL + 2]
         return s[CLOCK] > 14, 0, 0.006
     width = 2.0 * max(half[b, 0] if half[b, 0] < 0.035 else 0.0, half[b, 1] if half[b, 1] < 0.035 else 0.0)
-    goal[0], goal[1], goal[3], goal[4] = s[ANCHOR], s[ANCHOR + 1], x[YAW] + x[LAG + 3], _command(width + _ROOM)
+    goal[0], goal[1], goal[3], goal[4] = s[ANCHOR], s[ANCHOR + 1], x[YAW] + x[LAG + 3], _command(s, width + _ROOM)
     if phase == 6:
         goal[2] = s[MEMORY]
         return s[CLOCK] > 2 and x[WIDTH] > width + 0.008, 8, 0.0
@@ -293,7 +293,7 @@ def _slide(s, x, goal, layout):
     wanted = s[LENGTH] - value
     hx += _AHEAD * axis[k, 0]
     hy += _AHEAD * axis[k, 1]
-    goal[0], goal[1], goal[3], goal[4] = hx + s[GOAL], hy + s[GOAL + 1], yaw, _command(_STRADDLE)
+    goal[0], goal[1], goal[3], goal[4] = hx + s[GOAL], hy + s[GOAL + 1], yaw, _command(s, _STRADDLE)
     if phase <= 1:
         goal[2] = hz + 0.065 if phase == 0 else hz + 0.003
         ready = abs(x[WIDTH] - _STRADDLE) < 0.006 and abs(x[YAW] - yaw) < 0.08

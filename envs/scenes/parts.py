@@ -27,13 +27,14 @@ import numpy as np
 
 from envs.scenes.document import Entry
 
-__all__ = ["FIXTURES", "OBJECTS", "Block", "Container", "Lamp", "Parts", "Slide", "add_camera"]
+__all__ = ["FIXTURES", "OBJECTS", "Block", "Container", "Lamp", "Parts", "Slide", "add_camera", "forget_globals"]
 
 # Collision bits: objects 1, hand and fingers 2, fixed things 4. (contype, conaffinity)
 OBJECT, HAND, FINGER, TABLE, FURNITURE = (1, 3), (2, 0), (2, 4), (4, 1), (4, 3)
 SHAPES = ("box", "ball", "cylinder")
 _WOOD, _FRONT, _METAL = (0.62, 0.47, 0.33), (0.72, 0.57, 0.42), (0.75, 0.77, 0.80)
 _COMMON = ("colour", "says")
+_SIZES = ("memory", "nconmax", "njmax", "nstack", "nkey", "nuserdata")
 _BUTTON_TOP, BUTTON_TRAVEL = 0.062, 0.02
 
 
@@ -154,6 +155,7 @@ def _mjcf(parts: Parts, entry: Entry, folder: Path) -> None:
         raise entry.wrong(f"{path.name} is not a model: {str(error).splitlines()[0]}", "file") from error
     if model.nbody != 2 or model.body_geomnum[1] == 0:
         raise entry.wrong(f"{path.name} has {model.nbody - 1} bodies; an object is one, with geoms", "file")
+    forget_globals(child, parts.spec)
     frame = parts.spec.worldbody.add_frame(pos=(0.4, 0.1 * len(parts.blocks), 0.1))
     body = frame.attach_body(child.worldbody.bodies[0], f"{entry.name} ", "")
     body.name = entry.name
@@ -176,6 +178,16 @@ def _mjcf(parts: Parts, entry: Entry, folder: Path) -> None:
     body.fullinertia = np.full(6, np.nan)
     body.ipos, body.iquat = model.body_ipos[1] - middle, model.body_iquat[1]
     parts.blocks.append(Block(entry.name, half, 0))
+
+
+def forget_globals(child: mujoco.MjSpec, spec: mujoco.MjSpec) -> None:
+    """Options and sizes are the scene's: what a file that is attached says of them is dropped without a warning."""
+    for mine, theirs in ((child.option, spec.option), (child.stat, spec.stat)):
+        for name in dir(mine):
+            if not name.startswith("_"):
+                setattr(mine, name, getattr(theirs, name))
+    for name in (*_SIZES, *(name for name in dir(spec) if name.startswith("nuser_"))):
+        setattr(child, name, getattr(spec, name))
 
 
 def _extent(model: mujoco.MjModel) -> tuple[np.ndarray, tuple[float, float, float]]:

@@ -33,7 +33,7 @@ __all__ = ["BEHAVIOURS", "KINDS", "ScenePlay", "play_env"]
 BEHAVIOURS = ("reach", "move", "lift", "push", "turn", "topple", "slide", "press", "store", "stack")
 KINDS = ("correlated", "markov")
 _REACH, _MOVE, _LIFT, _PUSH, _TURN, _TOPPLE, _SLIDE, _PRESS, _STORE, _STACK = range(len(BEHAVIOURS))
-_SHARES = np.cumsum([0.08, 0.15, 0.06, 0.14, 0.10, 0.06, 0.17, 0.12, 0.08, 0.04])
+_SHARES = np.cumsum([0.05, 0.13, 0.06, 0.30, 0.11, 0.12, 0.09, 0.06, 0.12, 0.03])  # tried; not all are possible
 _TRIES = 60
 _LONGEST = 250  # steps a behaviour may take
 _SIGMA, _NOISE, _LABEL = 0, 1, 6  # columns of a slot's mood: noise level, noise (5), behaviour
@@ -110,7 +110,7 @@ def _draw(s, mood, x, counter, sigma, layout, area, spot):
             m.begin(s, m.PUSH if kind == _PUSH else m.TOPPLE, a, length)
             m.aim(s, m.AIM_WORLD, -1, dx, dy, 0.0, math.nan, carry)
         elif kind == _TURN:
-            m.begin(s, m.TURN, a, math.copysign(uniform(counter, 0.4, 1.3), turn))
+            m.begin(s, m.TURN, a, math.copysign(uniform(counter, 0.5, 1.5), turn))
         elif kind == _SLIDE:
             if slides == 0:
                 continue
@@ -204,7 +204,7 @@ class ScenePlay(ScriptedPlay):
 
     def __init__(
         self, env: PlayroomVectorEnv, seed: int, kind: str = "correlated", *, sigma: float | None = None,
-        switching: float | None = None, max_episode: int = 1000,
+        switching: float | None = None, max_episode: int = 600,
     ):  # fmt: skip
         if kind not in KINDS:
             raise ValueError(f"unknown kind of play '{kind}'; valid: {', '.join(KINDS)}")
@@ -214,6 +214,7 @@ class ScenePlay(ScriptedPlay):
             env, seed, sigma=(0.5 if markov else 0.2) if sigma is None else sigma,
             switching=(0.02 if markov else 0.006) if switching is None else switching, max_episode=max_episode,
         )  # type: ignore[arg-type]  # fmt: skip
+        self._scripts[:, m.OPENING] = env.scene.robot.opening
 
     def _act(self, actions: np.ndarray, labels: np.ndarray) -> None:
         env = self.env

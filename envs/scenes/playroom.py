@@ -16,12 +16,12 @@ import numpy as np
 from gymnasium.vector.utils import batch_space
 
 from envs.kinematics import tool_motion
-from envs.scenes.facts import slot_facts
+from envs.scenes.facts import REACH, slot_facts
 from envs.scenes.predicates import Codes, distances, encode
 from envs.scenes.scene import Scene
 from envs.scenes.signals import COSTS, LIMIT, REWARD_TERMS, feature_count, slot_features, slot_terms
 from envs.scenes.words import PREDICATES
-from envs.scenes.world import _REACH, WorldVectorEnv
+from envs.scenes.world import WorldVectorEnv
 from envs.single import SingleEnv
 
 if TYPE_CHECKING:
@@ -135,7 +135,7 @@ class PlayroomVectorEnv(WorldVectorEnv):
     def _settle(self, actions, broken):
         n, s = self.num_envs, self.simulation
         ends = np.zeros(n), *(np.zeros(n, np.bool_) for _ in range(3))
-        physics = (s.qpos, s.qvel, self.latches, self.facts, self.lost, self._chain[0], self._chain[1], _REACH)
+        physics = (s.qpos, s.qvel, self.latches, self.facts, self.lost, self._arm, REACH)
         rules = (self.hold, self.reward_weights, self.reward == "sparse", self.terminate_on_success, self.max_steps)
         clock = (self._held, self._reached, self.elapsed)
         seen = (self.distance, self.terms, self.costs, self._features)
@@ -149,7 +149,7 @@ class PlayroomVectorEnv(WorldVectorEnv):
 @nb.njit(cache=True, nogil=True)
 def settle(low, high, physics, rules, book, clock, seen, ends, actions, broken, layout):
     """Settles a control step of slots ``low`` … ``high`` - 1, which depend on no other."""
-    qpos, qvel, latches, facts, lost, positions, rotations, bounds = physics
+    qpos, qvel, latches, facts, lost, arm, bounds = physics
     hold, weights, sparse, success_ends, max_steps = rules
     count, codes, place = book
     held, reached, elapsed = clock
@@ -157,16 +157,18 @@ def settle(low, high, physics, rules, book, clock, seen, ends, actions, broken, 
     reward, success, terminated, truncated = ends
     axes, origins = np.empty((7, 3)), np.empty((7, 3))
     rot, tmp, pose, spot = np.empty((3, 3)), np.empty((3, 3)), np.empty(7), np.empty(3)
+    positions, rotations, joint_low, joint_high, _ = arm[0]
     for i in range(low, high):
         x = facts[i]
         if not broken[i]:
             tool_motion(qpos[i], qvel[i], positions, rotations, axes, origins, rot, tmp, pose)
-            lost[i] = slot_facts(qpos[i], qvel[i], latches[i], x, pose, layout, bounds)
+            lost[i] = slot_facts(qpos[i], qvel[i], latches[i], x, pose, arm, layout, bounds)
         elapsed[i] += 1
         distances(x, count[i], codes[i], place[i], layout, distance[i])
         held[i] = held[i] + 1 if distance[i].min() > 0.0 else 0
         slot_terms(
-            x, actions[i], count[i], codes[i], place[i], distance[i], lost[i], layout, spot, terms[i], costs[i],
+            x, actions[i], count[i], codes[i], place[i], distance[i], lost[i], joint_low, joint_high, layout, spot,
+            terms[i], costs[i],
         )  # fmt: skip
         if held[i] >= hold and not broken[i]:
             reached[i] = True

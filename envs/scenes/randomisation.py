@@ -59,9 +59,8 @@ class Randomisation:
         self._simulation = simulation
         self._count, self._blocks = len(scene.blocks), [block.name for block in scene.blocks]
         blocks = [model.body(block.name).id for block in scene.blocks]
-        geoms = [
-            g for g in range(model.ngeom) if model.geom_bodyid[g] in blocks or model.geom(g).name.startswith("pad_")
-        ]
+        rubbing = (*blocks, *(model.body(finger).id for finger in scene.robot.fingers))
+        geoms = [g for g in range(model.ngeom) if model.geom_bodyid[g] in rubbing]
         joints = [model.joint(x.name).dofadr[0] for x in (*scene.slides, *scene.lamps)]
         self._fields: list[tuple[str, np.ndarray, Any, np.ndarray]] = []  # quantity, field of the batch, where, nominal
         wanted = {

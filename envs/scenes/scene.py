@@ -11,9 +11,10 @@ from pathlib import Path
 import mujoco
 import numpy as np
 
-from envs.playroom.robot import HOME, add_arm
+from envs.playroom.robot import add_arm
 from envs.scenes.document import Document, Entry, SceneError, read
 from envs.scenes.parts import FINGER, FIXTURES, HAND, OBJECTS, TABLE, Block, Container, Lamp, Parts, Slide, add_camera
+from envs.scenes.robots import Robot, attach, builtin
 from envs.scenes.words import ANYWHERE, Vocabulary, sayable
 
 __all__ = ["Layout", "Scene", "load"]
@@ -22,7 +23,6 @@ _NAMES = f"names must be single words of letters, digits and _, other than {ANYW
 _HARD = (0.98, 0.997, 0.001, 0.5, 2)  # the table: what the arm presses down sinks half as deep as by default
 _OVERLAP = 0.001  # m that two parts may reach into each other before the scene counts as broken
 _AREA = "the area"
-_OTHERS = {"link0": "the arm", _AREA: "the area where objects begin"}  # what fixtures must not stand in, by its body
 _CAMERAS = {"front": ((1.35, 0.42, 0.72), (0.44, 0.0, 0.08)), "top": ((0.48, 0.02, 1.45), (0.4799, 0.02, 0.0))}
 
 
@@ -57,6 +57,7 @@ class Scene:
     containers: tuple[Container, ...]
     lamps: tuple[Lamp, ...]
     vocabulary: Vocabulary
+    own: Robot | None = None  # a robot of the user's; None: the built-in arm
 
     @property
     def name(self) -> str:
@@ -77,6 +78,11 @@ class Scene:
         if sleep:
             spec.option.enableflags |= int(mujoco.mjtEnableBit.mjENBL_SLEEP)
         return spec.compile()
+
+    @cached_property
+    def robot(self) -> Robot:
+        """What moves: its kinematics, actuators and fingers."""
+        return self.own or builtin(self.model)
 
     @cached_property
     def layout(self) -> Layout:
@@ -117,7 +123,7 @@ def load(scene: str | Path | Document, blocks: int | None = None, sleep: bool = 
     words the scene does not have.
     """
     document = scene if isinstance(scene, Document) else read(scene)
-    spec = _empty(document)
+    spec, own = _empty(document)
     parts = Parts(spec)
     objects = document.objects if blocks is None else document.objects[:blocks]
     if blocks is not None and not 0 <= blocks <= len(document.objects):
@@ -146,8 +152,9 @@ def load(scene: str | Path | Document, blocks: int | None = None, sleep: bool = 
     order = [entry.name for entry in (*objects, *document.fixtures) if entry.name in kind_of]
     words = Vocabulary({name: kind_of[name] for name in order}, dict(document.places), parts.says)
     built = Scene(
-        document, spec, tuple(parts.blocks), tuple(parts.slides), tuple(parts.containers), tuple(parts.lamps), words
-    )
+        document, spec, tuple(parts.blocks), tuple(parts.slides), tuple(parts.containers), tuple(parts.lamps), words,
+        own,
+    )  # fmt: skip
     try:
         _ = built.model
     except ValueError as error:
@@ -187,8 +194,8 @@ def _refuse_names(document: Document, taken: set[str]) -> None:
         seen.add(entry.name)
 
 
-def _empty(document: Document) -> mujoco.MjSpec:
-    """Table, light and arm, with the options all native worlds share."""
+def _empty(document: Document) -> tuple[mujoco.MjSpec, Robot | None]:
+    """Table, light and arm, with the options all native worlds share; and what is known of a user's arm."""
     spec = mujoco.MjSpec()
     spec.modelname = "embodied-" + document.name.replace(" ", "-")
     spec.compiler.degree = False
@@ -204,8 +211,10 @@ def _empty(document: Document) -> mujoco.MjSpec:
         name="table", type=mujoco.mjtGeom.mjGEOM_PLANE, size=(1.2, 1.2, 0.1), rgba=(0.80, 0.78, 0.74, 1),
         contype=TABLE[0], conaffinity=TABLE[1], solimp=_HARD, solmix=1000,  # its hardness counts in every contact
     )  # fmt: skip
+    if document.robot:
+        return spec, attach(spec, document.robot, document.folder)
     add_arm(spec, HAND, FINGER)
-    return spec
+    return spec, None
 
 
 def _check_overlaps(scene: Scene) -> None:
@@ -220,17 +229,18 @@ def _check_overlaps(scene: Scene) -> None:
         area = spec.worldbody.add_body(name=_AREA, pos=((low_x + high_x) / 2, (low_y + high_y) / 2, tall))
         area.add_geom(type=mujoco.mjtGeom.mjGEOM_BOX, size=((high_x - low_x) / 2, (high_y - low_y) / 2, tall))
     model = spec.compile()
+    others = {scene.robot.base: "the arm", _AREA: "the area where objects begin"}  # by the body
     order = [fixture.name for fixture in scene.document.fixtures]
     solid = [g for g in range(model.ngeom) if model.geom_contype[g] | model.geom_conaffinity[g]]
-    owner = {g: _owner(model, model.geom_bodyid[g], (*order, *_OTHERS)) for g in solid}
+    owner = {g: _owner(model, model.geom_bodyid[g], (*order, *others)) for g in solid}
     pairs = [
         (later, a, b)
         for later, name in enumerate(order)
         for a, b in product(solid, solid)
-        if owner[a] == name and owner[b] in {*order[:later], *_OTHERS}
+        if owner[a] == name and owner[b] in {*order[:later], *others}
     ]
     data = mujoco.MjData(model)
-    data.qpos[:7] = HOME
+    data.qpos[: len(scene.robot.chain.home)] = scene.robot.chain.home
     for opened in (False, True):
         for slide in scene.slides:
             data.qpos[model.joint(slide.name).qposadr[0]] = slide.travel if opened else 0.0
@@ -241,7 +251,7 @@ def _check_overlaps(scene: Scene) -> None:
                 continue
             gap = mujoco.mj_geomDistance(model, data, a, b, 1.0, None)  # contacts leave out what both stands fixed
             if gap < -_OVERLAP:
-                other, when = _OTHERS.get(owner[b], owner[b]), ", opened" if opened else ""
+                other, when = others.get(owner[b], owner[b]), ", opened" if opened else ""
                 what = f"it stands {-1000 * gap:.0f} mm inside {other}{when}; move one of them"
                 raise scene.document.fixtures[later].wrong(what, "pos")
 

@@ -10,7 +10,6 @@ import math
 
 import numba as nb
 
-from envs.playroom.robot import JOINT_HIGH, JOINT_LOW
 from envs.scenes.facts import (
     B_BOTTOM,
     B_PEAK,
@@ -60,7 +59,6 @@ REWARD_TERMS = ("task", "reach", "safety")
 COSTS = ("joint_margin", "table_press", "overspeed", "disturbance", "lost_block", "effort")
 LIMIT = 20.0  # features are clipped to ±LIMIT
 _COST_WEIGHTS = (0.2, 0.2, 0.2, 0.5, 0.5, 0.02)
-_LOW, _HIGH = JOINT_LOW, JOINT_HIGH
 _HOVER = 0.07  # m above a target at which it is approached from the side
 _CENTRE = (0.48, 0.03, 0.10)
 _BLOCK_FEATURES, _SLIDE_FEATURES, _LAMP_FEATURES = 28, 8, 7
@@ -197,8 +195,8 @@ def _progress(x, predicate, a, b, sign, px, py, layout, target):
 
 
 @nb.njit(cache=True, nogil=True)
-def slot_terms(x, action, count, codes, place, distance, lost, layout, target, terms, costs):
-    """Fills one slot's terms float64[3] and costs float64[6]; target float64[3] is scratch."""
+def slot_terms(x, action, count, codes, place, distance, lost, low, high, layout, target, terms, costs):
+    """Fills one slot's terms float64[3] and costs float64[6]; target float64[3] is scratch, low, high joint ranges."""
     (bq, _, _, _), (sq, _, _, _, _), (lq, _), _ = layout
     holding, current = 0, -1
     for j in range(count):
@@ -214,8 +212,8 @@ def slot_terms(x, action, count, codes, place, distance, lost, layout, target, t
         terms[0] = (holding + progress) / count
         terms[1] = reach
     margin = 0.0
-    for k in range(7):
-        room = min(x[JOINTS + k] - _LOW[k], _HIGH[k] - x[JOINTS + k])
+    for k in range(low.shape[0]):
+        room = min(x[JOINTS + k] - low[k], high[k] - x[JOINTS + k])
         margin += max(0.0, 0.05 - room) / 0.05
     speed = math.sqrt(x[TOOL_V] ** 2 + x[TOOL_V + 1] ** 2 + x[TOOL_V + 2] ** 2)
     disturbed = 0.0

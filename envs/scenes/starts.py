@@ -13,6 +13,7 @@ import math
 import numba as nb
 import numpy as np
 
+from envs.control import command
 from envs.kinematics import solve
 from envs.playroom.draws import start_counter, uniform
 from envs.scenes.facts import L_GRIP, L_LAMPS, L_YAW, turned
@@ -198,6 +199,8 @@ def _draw(counter, start, count, codes, place, layout, area, workspace):
     start[at] = uniform(counter, max(workspace[0, 0], 0.34), min(workspace[1, 0], 0.62))
     start[at + 1] = uniform(counter, -0.25, 0.27)
     start[at + 2] = uniform(counter, 0.15, 0.28)
+    for k in range(3):
+        start[at + k] = min(workspace[1, k], max(workspace[0, k], start[at + k]))
     start[at + 3] = uniform(counter, -0.8, 0.8)
     start[at + 4] = 0.08 if uniform(counter, 0.0, 1.0) < 0.7 else 0.0
     return True
@@ -254,21 +257,23 @@ def draw_starts(seed, slots, episodes, count, codes, place, placing, layout, are
 
 
 @nb.njit(cache=True, nogil=True)
-def write_starts(slots, starts, qpos, ctrl, qcmd, latches, chain, layout):
-    """Writes starts float64[m, start_columns] into cleared simulations ``slots`` int64[m]."""
+def write_starts(slots, starts, qpos, ctrl, qcmd, latches, arm, layout):
+    """Writes starts float64[m, start_columns] into cleared simulations ``slots`` int64[m]; arm: `Robot.arrays`."""
     (bq, _, _, _), (sq, _, _, _, _), (lq, _), _ = layout
-    positions, rotations, low, high, home = chain
+    (positions, rotations, low, high, home), drive, (finger, _, shut, wide, _, _) = arm
     blocks, slides, lamps = bq.shape[0], sq.shape[0], lq.shape[0]
     at = 4 * blocks + slides + lamps
-    q = np.empty((slots.shape[0], 7))
+    q = np.empty((slots.shape[0], home.shape[0]))
     q[:] = home
     solve(q, starts[:, at : at + 3], starts[:, at + 3], positions, rotations, low, high, home, 25)
     for row in range(slots.shape[0]):
         i, start = slots[row], starts[row]
-        for k in range(7):
-            qpos[i, k] = ctrl[i, k] = qcmd[i, k] = q[row, k]
-        qpos[i, 7] = qpos[i, 8] = start[at + 4] / 2
-        ctrl[i, 7] = 255.0 if start[at + 4] > 0.0 else 0.0
+        for k in range(home.shape[0]):
+            qpos[i, k] = qcmd[i, k] = q[row, k]
+        opened = start[at + 4] > 0.0
+        for k in range(finger.shape[0]):
+            qpos[i, finger[k]] = wide[k] if opened else shut[k]
+        command(ctrl[i], q[row], 1.0 if opened else -1.0, drive)
         for b in range(blocks):
             for k in range(3):
                 qpos[i, bq[b] + k] = start[4 * b + k]
@@ -282,6 +287,6 @@ def write_starts(slots, starts, qpos, ctrl, qcmd, latches, chain, layout):
         for k in range(3):
             latches[i, k] = start[at + k]
         latches[i, L_YAW] = start[at + 3]
-        latches[i, L_GRIP] = 1.0 if start[at + 4] > 0.0 else -1.0
+        latches[i, L_GRIP] = 1.0 if opened else -1.0
         for k in range(lamps):
             latches[i, L_LAMPS + 2 * k] = start[4 * blocks + slides + k]

@@ -22,14 +22,13 @@ from gymnasium.vector.utils import batch_space
 
 from envs.control import delayed, joint_action, tool_action
 from envs.copying import Remade
-from envs.kinematics import Chain
-from envs.playroom.robot import HOME
 from envs.scenes.document import SceneError
 from envs.scenes.facts import (
     BLOCK_STRIDE,
     BLOCKS,
     JOINTS,
     L_GRIP,
+    REACH,
     YAW_LIMIT,
     columns,
     extract,
@@ -45,8 +44,7 @@ from envs.simulation import Simulation
 __all__ = ["ACTIONS", "CONTROL_HZ", "WorldVectorEnv"]
 
 CONTROL_HZ = 20
-ACTIONS = {"tool": 5, "joint": 8}
-_REACH = np.array([[0.20, -0.55, -0.02], [0.78, 0.50, 1.0]])  # a block beyond these is lost, m
+ACTIONS = {"tool": 5, "joint": 8}  # how many numbers an action has; ``joint``: of the built-in arm
 
 
 class WorldVectorEnv(Remade, VectorEnv):
@@ -55,7 +53,7 @@ class WorldVectorEnv(Remade, VectorEnv):
     Args:
         num_envs: n.
         scene: a scene of the library, a YAML file, or one already built.
-        control: ``tool`` (Δx, Δy, Δz of 3 cm, Δyaw of 0.15 rad, gripper) or ``joint`` (seven steps, gripper).
+        control: ``tool`` (Δx, Δy, Δz of 3 cm, Δyaw of 0.15 rad, gripper) or ``joint`` (a step of each joint, gripper).
         max_steps: an episode is truncated after so many control steps.
         terminate_on_success: end an episode when its goal has held for ``hold`` steps.
         randomise: what varies from episode to episode (see `envs.scenes.randomisation`): name -> (low, high).
@@ -107,24 +105,25 @@ class WorldVectorEnv(Remade, VectorEnv):
             raise SceneError(
                 f"{parts.document.source}: timestep = {timestep:g} must divide {1 / CONTROL_HZ} s, a control step"
             )
-        chain = Chain.from_model(self.simulation.model, HOME)
-        self._chain = (chain.positions, chain.rotations, chain.low, chain.high, chain.home)
+        self._arm = parts.robot.arrays
+        self._home = parts.robot.chain.home
         self._layout = parts.layout.arrays
         self._area = np.asarray(parts.document.area)
         self._workspace = np.asarray(parts.document.workspace).reshape(2, 3)
         self._all = np.arange(n)
         self.facts = np.zeros((n, columns(*self.sizes)))
         self.latches = np.zeros((n, latch_count(*self.sizes)))
-        self._qcmd = np.zeros((n, 7))
+        self._qcmd = np.zeros((n, len(self._home)))
         self.lost = np.zeros(n, np.bool_)
         self.elapsed, self._held = np.zeros(n, np.int64), np.zeros(n, np.int64)
         self._reached = np.zeros(n, np.bool_)
         self.episodes = np.full(n, -1, np.int64)  # episodes begun since the seed, less one
         self._pending = np.zeros(n, np.bool_)  # next-step mode: to be reset by the next step
         self._seed = int(np.random.SeedSequence().entropy) % (1 << 62)  # type: ignore[operator]
-        self.randomisation = Randomisation(self.simulation, parts, randomise or {}, ACTIONS[control])
+        self._width = ACTIONS["tool"] if control == "tool" else len(self._home) + 1
+        self.randomisation = Randomisation(self.simulation, parts, randomise or {}, self._width)
         self._renderer: Any = None
-        self.single_action_space = gym.spaces.Box(-1.0, 1.0, (ACTIONS[control],), np.float32)
+        self.single_action_space = gym.spaces.Box(-1.0, 1.0, (self._width,), np.float32)
         self.action_space = batch_space(self.single_action_space, n)
 
     # -- what the episode is about -------------------------------------------------------------------------------
@@ -194,7 +193,7 @@ class WorldVectorEnv(Remade, VectorEnv):
             delayed(actions, self.randomisation.delay, self.randomisation.past)
         fresh = np.flatnonzero(self._pending)
         s = self.simulation
-        commands = (actions, self.facts, self.latches, self._qcmd, s.ctrl, self._chain)
+        commands = (actions, self.facts, self.latches, self._qcmd, s.ctrl, *self._arm[:2])
         if self.control == "tool":
             s.share(tool_action, *commands, self._workspace, YAW_LIMIT)
         else:
@@ -203,7 +202,7 @@ class WorldVectorEnv(Remade, VectorEnv):
         if bad is not None:  # facts keep the last good step's values for bad slots
             broken[bad] = True
             s.clear(bad)
-            s.qpos[bad, :7] = HOME
+            s.qpos[bad, : len(self._home)] = self._home
         reward, success, terminated, truncated = self._settle(actions, broken)
         if fresh.size:  # next-step mode: this step only resets
             self._restart(fresh, {})
@@ -281,7 +280,7 @@ class WorldVectorEnv(Remade, VectorEnv):
         actions = np.asarray(actions)
         if actions.dtype.kind not in "fiub":
             raise ValueError(f"actions are of type {actions.dtype}; numbers in [-1, 1] are needed")
-        wanted = (self.num_envs, ACTIONS[self.control])
+        wanted = (self.num_envs, self._width)
         if actions.shape != wanted:
             raise ValueError(
                 f"actions have shape {actions.shape}; '{self.control}' control of {wanted[0]} takes {wanted}"
@@ -304,7 +303,7 @@ class WorldVectorEnv(Remade, VectorEnv):
             )
         s = self.simulation
         s.clear(slots)
-        write_starts(slots, starts, s.qpos, s.ctrl, self._qcmd, self.latches, self._chain, self._layout)
+        write_starts(slots, starts, s.qpos, s.ctrl, self._qcmd, self.latches, self._arm, self._layout)
         self.randomisation.draw(self._seed, slots, self.episodes[slots])
         self.randomisation.hold(slots, self.latches[slots, L_GRIP])
         self._extract(slots)
@@ -316,7 +315,7 @@ class WorldVectorEnv(Remade, VectorEnv):
     def _extract(self, slots: np.ndarray) -> None:
         """Facts of ``slots`` after their simulations were written."""
         s = self.simulation
-        extract(slots, s.qpos, s.qvel, self.latches, self.facts, self.lost, self._chain, self._layout, _REACH)
+        extract(slots, s.qpos, s.qvel, self.latches, self.facts, self.lost, self._arm, self._layout, REACH)
 
     def _info(self, success: np.ndarray | None = None, bad_physics: np.ndarray | None = None) -> dict[str, Any]:
         none = np.zeros(self.num_envs, np.bool_)

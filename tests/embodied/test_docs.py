@@ -60,8 +60,16 @@ def test_the_two_commands_are_one_line_each_and_install_what_exists():
 
 @pytest.mark.parametrize("mark", [mark for mark in BLOCKS if mark.startswith("yaml")])
 def test_every_scene_builds(mark: str, tmp_path: Path):
+    import mujoco
+
+    from envs.playroom.robot import add_arm
     from envs.scenes.scene import load
 
+    arm = mujoco.MjSpec()
+    arm.compiler.degree = False
+    add_arm(arm, (2, 0), (2, 4))
+    arm.compile()
+    (tmp_path / "arm.xml").write_text(arm.to_xml(), encoding="utf-8")
     duck = '<mujoco><worldbody><body><geom size="0.02" mass="0.05"/></body></worldbody></mujoco>'
     (tmp_path / "duck.xml").write_text(duck, encoding="utf-8")
     (tmp_path / "scene.yaml").write_text(BLOCKS[mark], encoding="utf-8")

@@ -58,7 +58,7 @@ def test_every_other_fault_names_itself(saved, tmp_path):
     config = saved / "config.json"
     text = config.read_text()
     for old, new, message in (
-        ("flow-bc", "nonsense", "unknown type 'nonsense'; valid types: flow-bc"),
+        ("flow-bc", "nonsense", "unknown type 'nonsense'; valid types: act, act-jepa, flow-bc"),
         ('"chunk"', '"chnk"', "Unknown entry 'chnk' for FlowBCConfig; valid entries: feature_size"),
         ('"chunk": 2', '"chunk": 3', "'body.0.weight' has shape"),
         ('"format": 1', '"format": 2', "has format 2; this version reads format 1"),
@@ -136,7 +136,7 @@ def test_naming_policies_imports_no_learning_library():
 def test_every_registered_kind_is_what_it_says():
     for key in set(REGISTRY) - {"sb3"}:
         assert policy_class(key).registry_key == key
-    with pytest.raises(ValueError, match="Unknown policy type 'x'; valid types: flow-bc, "):
+    with pytest.raises(ValueError, match="Unknown policy type 'x'; valid types: act, act-jepa, flow-bc, gciql"):
         policy_class("x")
 
 
