@@ -26,6 +26,9 @@ REGISTRY: dict[str, str] = {
     "latent-plans": "policies.latent_plans:LatentPlans",
     "act": "policies.act:ACT",
     "act-jepa": "policies.act_jepa:ACTJEPA",
+    "gcivl": "policies.gcivl:GCIVL",
+    "gciql": "policies.gciql:GCIQL",
+    "hiql": "policies.hiql:HIQL",
     "sb3": "policies.sb3:SB3Policy",
 }
 """Registry key -> "module:class". Add an entry to make a new kind of policy loadable."""

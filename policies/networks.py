@@ -12,7 +12,9 @@ from itertools import pairwise
 import torch
 from torch import nn
 
-ACTIVATIONS: dict[str, type[nn.Module]] = {"elu": nn.ELU, "silu": nn.SiLU, "relu": nn.ReLU, "tanh": nn.Tanh}
+ACTIVATIONS: dict[str, type[nn.Module]] = {
+    "elu": nn.ELU, "silu": nn.SiLU, "relu": nn.ReLU, "tanh": nn.Tanh, "gelu": nn.GELU,
+}  # fmt: skip
 
 
 class MLP(nn.Sequential):

@@ -13,8 +13,8 @@ and where a `BatchSpec` asks for it
     window     float32[b, W, F]  moments t … t+W-1, goal g, which then lies at t+W-1 or later (W = K)
     futures    float32[b, K, S]  states of moments t+1 … t+K; past the episode's end its last one is repeated
     value_features, next_features  float32[b, F]: moments t and t+1 with a goal drawn for values (`BatchSpec.values`)
-    rewards    float32[b]        0 where moment t+1 is the value's goal, -1 elsewhere
-    masks      float32[b]        0 where moment t+1 is the value's goal, 1 elsewhere
+    rewards    float32[b]        0 where moment t is the value's goal, -1 elsewhere: V(g, g) = 0
+    masks      float32[b]        0 where moment t is the value's goal, 1 elsewhere
     features_next                float32[b, F]: moment t+1, goal g
     waypoint_features            float32[b, F]: moment t, a waypoint w = min(t + ``waypoint``, g) as its goal
     waypoint_next                float32[b, F]: moment t+1, goal w

@@ -127,7 +127,7 @@ class Batches:
         if spec.values:
             valued = np.empty(self.size, np.int64)
             _value_goals(start, last, len(x), spec.discount, rng.random((self.size, 2)), valued)
-            there = (valued == start + 1).astype(np.float32)
+            there = (valued == start).astype(np.float32)
             found["value_features"] = encoder.features(x[start], x[valued])
             found["next_features"] = encoder.features(x[start + 1], x[valued])
             found["rewards"], found["masks"] = there - 1.0, 1.0 - there
@@ -143,11 +143,11 @@ class Batches:
 
 @njit(cache=True, nogil=True)
 def _value_goals(start, last, rows, discount, uniform, goal):
-    """Goals for values: the next moment, one geometrically far ahead within the episode, or any row."""
+    """Goals for values: the present, one geometrically far ahead within the episode, or any row."""
     for i in range(len(start)):
         u, v = uniform[i, 0], uniform[i, 1]
         if u < CURRENT:
-            goal[i] = start[i] + 1
+            goal[i] = start[i]
         elif u < CURRENT + GEOMETRIC:
             ahead = 1 + int(np.log(1.0 - v) / np.log(discount))
             goal[i] = min(start[i] + ahead, last[i])

@@ -22,10 +22,13 @@ import gymnasium as gym
 import numpy as np
 from gymnasium.envs.registration import load_env_creator
 
-from envs.suites import library
+from envs.suites import SuiteError, library
 from envs.suites.adapter import SuiteVectorEnv
 
-__all__ = ["OGBenchVectorEnv", "single"]
+__all__ = ["GOALS", "OGBenchVectorEnv", "global_stream", "single"]
+
+GOALS = 5
+"""How many goals each of OGBench's tasks has."""
 
 
 class OGBenchVectorEnv(SuiteVectorEnv):
@@ -33,6 +36,7 @@ class OGBenchVectorEnv(SuiteVectorEnv):
 
     Args:
         threads: taken for the other suites' sake; OGBench's Python steps on one thread.
+        goals: numbers of goals (1 to 5) that slots keep, the slots taking them in turn; none: drawn each episode.
     """
 
     suite = "ogbench"
@@ -41,6 +45,12 @@ class OGBenchVectorEnv(SuiteVectorEnv):
         "manipulation tasks with state observations are here, no pictures and no data sets. …-singletask judges the "
         "state before an action, so that their success flag and their end come one step late."
     )
+
+    def __init__(self, task: str, num_envs: int = 1, *, goals: Sequence[int] = (), **arguments: Any):
+        if not all(1 <= goal <= GOALS for goal in goals) or (goals and "singletask" in task):
+            raise SuiteError(f"goals = {list(goals)}: those of {task} are 1 to {GOALS}, of …-singletask none")
+        self._kept = tuple(goals)
+        super().__init__(task, num_envs, **arguments)
 
     @classmethod
     def task_ids(cls) -> dict[str, str]:
@@ -56,7 +66,7 @@ class OGBenchVectorEnv(SuiteVectorEnv):
         self._ended = np.zeros(self.num_envs, np.bool_)
         self._words = [0] * self.num_envs
         self._has_goal = "reward_task_id" not in spec.kwargs
-        with _global_stream(0):
+        with global_stream(0):
             theirs, actions = self.envs[0].observation_space, self.envs[0].action_space
         self._goals = np.zeros((self.num_envs, *(theirs.shape if self._has_goal else ())))  # type: ignore[misc]
         self.control_dt = self.envs[0].control_timestep()
@@ -74,9 +84,10 @@ class OGBenchVectorEnv(SuiteVectorEnv):
             self._steps[slot], self._ended[slot] = 0, False
             word = np.random.SeedSequence(self._words[slot], spawn_key=(int(self._turn[slot]),)).generate_state(2)
             env = self.envs[slot]
-            with _global_stream(int(word[0])):
+            with global_stream(int(word[0])):
                 env.action_space.seed(int(word[1]))
-                observation, self.infos[slot] = env.reset(seed=int(word[1]))
+                kept = {"task_id": self._kept[slot % len(self._kept)]} if self._kept else {}
+                observation, self.infos[slot] = env.reset(seed=int(word[1]), options=kept)
             if self._has_goal:
                 self._goals[slot] = self.infos[slot]["goal"]
             found.append(observation)
@@ -119,9 +130,10 @@ class OGBenchVectorEnv(SuiteVectorEnv):
         return OGBenchExpert(self)
 
 
-def single(name: str) -> Any:
+def single(name: str, **changes: Any) -> Any:
     """One OGBench environment (no step limit), whose action space is one object, which can be seeded.
 
+    ``changes`` are arguments of OGBench's own that differ from those registered.
     OGBench makes a new space at each look, seeded by chance, with float64 bounds of which gymnasium warns.
     """
     library("ogbench.manipspace")
@@ -134,11 +146,11 @@ def single(name: str) -> Any:
                 self._one_action_space = gym.spaces.Box(-1.0, 1.0, (5,), np.float32)
             return self._one_action_space
 
-    return Reproducible(**spec.kwargs)
+    return Reproducible(**(spec.kwargs | changes))
 
 
 @contextlib.contextmanager
-def _global_stream(seed: int) -> Iterator[None]:
+def global_stream(seed: int) -> Iterator[None]:
     """numpy's global stream seeded meanwhile, and left as it was."""
     before = np.random.get_state()  # noqa: NPY002
     np.random.seed(seed)  # noqa: NPY002

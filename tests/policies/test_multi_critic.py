@@ -86,7 +86,7 @@ def test_building_networks_leaves_the_global_random_stream_alone():
     again = MLP((4, 8, 2), "silu", 0.01, torch.Generator().manual_seed(1))
     assert all(torch.equal(a, b) for a, b in zip(first.parameters(), again.parameters(), strict=True))
     with pytest.raises(ValueError, match="valid: elu, silu"):
-        MLP((4, 8, 2), "gelu")
+        MLP((4, 8, 2), "softmax")
 
 
 def test_running_moments_over_batches_equal_those_of_all_rows():
