@@ -58,6 +58,7 @@ def make_learner(
     action_noise: float = 0.0,
     hindsight: Mapping[str, Any] | None = None,
     normalise: bool = False,
+    log_std_init: float = 0.0,
 ) -> BaseAlgorithm:
     """An untrained learner of stable-baselines3, as it is.
 
@@ -69,12 +70,16 @@ def make_learner(
         action_noise: standard deviation of the Gaussian noise on actions, for deterministic actors.
         hindsight: arguments of ``HerReplayBuffer`` (Andrychowicz et al. 2017); None: no hindsight.
         normalise: learn from observations of mean 0 and standard deviation 1, by ``VecNormalize``'s running moments.
+        log_std_init: logarithm of the actions' standard deviation at first, for on-policy learners.
 
     Raises ValueError for an unknown algorithm, and for hindsight on an environment without goals.
     """
     if algorithm not in ALGORITHMS:
         raise ValueError(f"Unknown algorithm {algorithm!r}; valid: {', '.join(ALGORITHMS)}.")
     extra: dict[str, Any] = {}
+    networks: dict[str, Any] = {"net_arch": list(net_arch)}
+    if log_std_init != 0.0:
+        networks["log_std_init"] = log_std_init
     if action_noise > 0:
         width = env.action_space.shape or (1,)
         extra["action_noise"] = NormalActionNoise(np.zeros(width), np.full(width, action_noise))
@@ -90,7 +95,7 @@ def make_learner(
         VecNormalize(env, norm_reward=False, clip_obs=CLIP, epsilon=EPSILON) if normalise else env,
         seed=seed,
         device=device,
-        policy_kwargs={"net_arch": list(net_arch)},
+        policy_kwargs=networks,
         **settings,
         **extra,
     )

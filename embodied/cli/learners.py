@@ -56,6 +56,7 @@ class PPOConfig(LearnerConfig):
 
     name = "sb3/ppo"
     algorithm = "ppo"
+    apart = ("net_arch", "normalise", "log_std_init")
     learning_rate: float = option(3e-4, RATE, low=0.0)
     n_steps: int = option(128, "steps of each slot in a rollout", low=2)
     batch_size: int = option(256, "transitions in a gradient step", low=2)
@@ -66,6 +67,10 @@ class PPOConfig(LearnerConfig):
     ent_coef: float = option(0.0, "weight of the entropy", low=0.0)
     vf_coef: float = option(0.5, "weight of the value loss", low=0.0)
     max_grad_norm: float = option(0.5, "gradients longer than this are shortened to it", low=0.0)
+    target_kl: float | None = option(
+        None, "a rollout's passes end where the policy has moved 1.5 times so far; null: never"
+    )
+    log_std_init: float = option(0.0, "logarithm of the actions' standard deviation at first")
     net_arch: list[int] = option(_layers, NET_ARCH)
     normalise: bool = option(True, NORMALISE)
 

@@ -32,6 +32,10 @@ class Encoder(Protocol):
 
     def states(self, facts: np.ndarray) -> np.ndarray: ...
 
+    def hindsight(self, facts: np.ndarray, start: np.ndarray, goal: np.ndarray) -> np.ndarray:
+        """Rows ``goal`` of facts[rows, NX] as goals of the moments ``start``, with what only hindsight tells."""
+        ...
+
 
 class Concatenated:
     """The encoder of any observations: present and goal side by side, each to mean 0 and deviation 1.
@@ -55,6 +59,9 @@ class Concatenated:
 
     def features(self, facts: np.ndarray, goals: np.ndarray) -> np.ndarray:
         return np.concatenate([self.states(facts), self.states(goals)], axis=1)
+
+    def hindsight(self, facts: np.ndarray, start: np.ndarray, goal: np.ndarray) -> np.ndarray:
+        return facts[goal]
 
     def states(self, facts: np.ndarray) -> np.ndarray:
         return np.clip((facts - self.mean) / self.std, -10.0, 10.0).astype(np.float32)
@@ -111,15 +118,16 @@ class Batches:
         x = data.observations
         windows = self._sampler.sample(self.size, rng)
         start, goal = windows.start, windows.goal
+        wanted = encoder.hindsight(x, start, goal)
         last = self._ends[np.searchsorted(self._ends, start, side="right")] - 1  # each episode's final observation
         found = {
-            "features": encoder.features(x[start], x[goal]),
+            "features": encoder.features(x[start], wanted),
             "actions": np.ascontiguousarray(data.actions[windows.chunk], np.float32),
             "valid": windows.valid,
         }
         if spec.window:
             rows = np.minimum(start[:, None] + np.arange(spec.window), last[:, None])
-            flat = encoder.features(x[rows.ravel()], np.repeat(x[goal], spec.window, axis=0))
+            flat = encoder.features(x[rows.ravel()], np.repeat(wanted, spec.window, axis=0))
             found["window"] = flat.reshape(self.size, spec.window, -1)
         if spec.futures:
             rows = np.minimum(start[:, None] + np.arange(1, spec.chunk + 1), last[:, None])
@@ -128,16 +136,18 @@ class Batches:
             valued = np.empty(self.size, np.int64)
             _value_goals(start, last, len(x), spec.discount, rng.random((self.size, 2)), valued)
             there = (valued == start).astype(np.float32)
-            found["value_features"] = encoder.features(x[start], x[valued])
-            found["next_features"] = encoder.features(x[start + 1], x[valued])
+            aim = encoder.hindsight(x, start, valued)
+            found["value_features"] = encoder.features(x[start], aim)
+            found["next_features"] = encoder.features(x[start + 1], aim)
             found["rewards"], found["masks"] = there - 1.0, 1.0 - there
         if spec.values or spec.waypoint:
-            found["features_next"] = encoder.features(x[start + 1], x[goal])
+            found["features_next"] = encoder.features(x[start + 1], wanted)
         if spec.waypoint:
             way = np.minimum(start + spec.waypoint, goal)
-            found["waypoint_features"] = encoder.features(x[start], x[way])
-            found["waypoint_next"] = encoder.features(x[start + 1], x[way])
-            found["waypoint_goal"] = encoder.features(x[way], x[goal])
+            between = encoder.hindsight(x, start, way)
+            found["waypoint_features"] = encoder.features(x[start], between)
+            found["waypoint_next"] = encoder.features(x[start + 1], between)
+            found["waypoint_goal"] = encoder.features(x[way], wanted)
         return found
 
 

@@ -75,7 +75,7 @@ def make_learner_of(config: TrainConfig, env: VectorEnv) -> BaseAlgorithm:
         model = make_learner(
             policy.algorithm, adapter, settings, seed=config.seed, device=config.device,
             net_arch=getattr(policy, "net_arch", ()), action_noise=getattr(policy, "action_noise", 0.0),
-            normalise=getattr(policy, "normalise", False), **extra,
+            normalise=getattr(policy, "normalise", False), log_std_init=getattr(policy, "log_std_init", 0.0), **extra,
         )  # fmt: skip
         SB3Policy.from_algorithm(model)  # what cannot be kept in the end is refused now
         return model

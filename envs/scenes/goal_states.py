@@ -1,9 +1,10 @@
 """Goals given as states: features of a scene's facts beside other facts that shall come to hold.
 
-Nothing of the robot in the goal counts, only where things are and how they lie. The first S = `state_size` columns
-depend on the present alone (tool, then each block, slide and lamp as seen from the tool); the others are what the goal
-wants of each thing, as a difference to the present, and once more, in the same place whatever it is, the thing to be
-changed that is nearest to the tool: what is learnt of one block serves for all.
+Nothing of the robot in the goal counts, only where things are, how they lie, and how high each block was on the way (a
+fact of the goal's own, ``peak``: a swept block and a carried one can end in the same place). The first S = `state_size`
+columns depend on the present alone (tool, then each block, slide and lamp as seen from the tool); the others are what
+the goal wants of each thing, as a difference to the present, and once more, in the same place whatever it is, the thing
+to be changed that is nearest to the tool: what is learnt of one block serves for all.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import numpy as np
 
 from envs.scenes.facts import (
     B_BOTTOM,
+    B_PEAK,
     B_UP,
     B_V,
     B_YAW,
@@ -32,10 +34,12 @@ from envs.scenes.scene import Scene
 __all__ = ["GoalStates"]
 
 _TOOL_FEATURES, _BLOCK_STATE, _SLIDE_STATE, _LAMP_STATE = 14, 18, 6, 5
-_BLOCK_GOAL, _SLIDE_GOAL, _LAMP_GOAL, _FOCUS = 12, 2, 1, 40
+_BLOCK_GOAL, _SLIDE_GOAL, _LAMP_GOAL, _FOCUS = 14, 2, 1, 40
 _CENTRE = (0.48, 0.03, 0.10)
 _LIMIT = 20.0
 MOVED, TURNED, FALLEN, SLID = 0.02, 0.3, 0.3, 0.03  # m, rad, share of upright, m: from where on a thing has changed
+CARRIED = 0.02  # m a block is lifted on its way, beyond where it is and shall be, for the goal to say so
+_LONGEST = 400  # rows that hindsight looks back over
 
 
 class GoalStates:
@@ -66,11 +70,32 @@ class GoalStates:
         _features(facts, goals, self.layout, self.state_size, out)
         return out
 
+    def hindsight(self, facts: np.ndarray, start: np.ndarray, goal: np.ndarray) -> np.ndarray:
+        """Rows ``goal`` of recorded facts[rows, NX] as the goals of moments ``start``: each block's peak is that of
+        the way between, where they lie in order and at most 400 rows apart, else its height at the goal.
+        """
+        out = facts[goal]
+        _peaks(facts, start, goal, len(self.layout[0][0]), out)
+        return out
+
     def states(self, facts: np.ndarray) -> np.ndarray:
         """float32[n, S] of facts[n, NX]: the goal-free part of `features`."""
         out = np.empty((len(facts), self.state_size), np.float32)
         _states(facts, self.layout, out)
         return out
+
+
+@nb.njit(cache=True, nogil=True)
+def _peaks(facts, start, goal, blocks, out):
+    for i in range(start.shape[0]):
+        near = 0 <= goal[i] - start[i] <= _LONGEST
+        for b in range(blocks):
+            bottom = BLOCKS + BLOCK_STRIDE * b + B_BOTTOM
+            peak = facts[goal[i], bottom]
+            if near:
+                for row in range(start[i], goal[i]):
+                    peak = max(peak, facts[row, bottom])
+            out[i, BLOCKS + BLOCK_STRIDE * b + B_PEAK] = peak
 
 
 @nb.njit(cache=True, nogil=True)
@@ -151,7 +176,9 @@ def _wanted(x, g, layout, o):
         o[c + 9] = 1.0 - math.cos(2.0 * turn)
         o[c + 10] = rise
         o[c + 11] = 1.0 if away > MOVED or abs(math.sin(turn)) > TURNED or abs(rise) > FALLEN else 0.0
-        c += 12
+        lift = max(0.0, g[p + B_PEAK] - max(x[p + B_BOTTOM], g[p + B_BOTTOM]))
+        o[c + 12], o[c + 13] = min(1.5, lift * 15.0), 1.0 if lift > CARRIED else 0.0
+        c += 14
     at = BLOCKS + BLOCK_STRIDE * bq.shape[0]
     for _ in range(sq.shape[0]):
         o[c] = (g[at] - x[at]) * 12.0
@@ -218,6 +245,8 @@ def _focus(x, g, layout, o):
         o[27], o[28] = x[p + B_UP], g[p + B_UP] - x[p + B_UP]
         o[29], o[30] = x[p + B_BOTTOM] * 15.0, g[p + B_BOTTOM] * 15.0
         o[31], o[32] = math.sin(x[p + B_YAW]), math.cos(x[p + B_YAW])
+        lift = max(0.0, g[p + B_PEAK] - max(x[p + B_BOTTOM], g[p + B_BOTTOM]))
+        o[38], o[39] = min(1.5, lift * 15.0), 1.0 if lift > CARRIED else 0.0
     elif kind == 1:
         at = BLOCKS + BLOCK_STRIDE * bq.shape[0] + 3 * which
         for k in range(3):

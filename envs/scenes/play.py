@@ -80,6 +80,11 @@ def _draw(s, mood, x, counter, sigma, layout, area, spot):
             a = held
             if kind in (_PUSH, _TOPPLE, _SLIDE, _PRESS):
                 kind = _MOVE
+        if kind == _MOVE and held < 0 and uniform(counter, 0.0, 1.0) < 0.6:  # what was put away is taken out again
+            for b in range(blocks):
+                for c in range(slide.shape[0]):
+                    if contained(x, b, c, False, layout) > 0.0 and _graspable(x, b, layout, area):
+                        a = b
         px, py = uniform(counter, area[0], area[2]), uniform(counter, area[1], area[3])
         turn, extra = uniform(counter, -0.8, 0.8), uniform(counter, 0.0, 1.0)
         carry = uniform(counter, 0.15, 0.21)
