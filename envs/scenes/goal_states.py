@@ -34,7 +34,7 @@ from envs.scenes.scene import Scene
 __all__ = ["GoalStates"]
 
 _TOOL_FEATURES, _BLOCK_STATE, _SLIDE_STATE, _LAMP_STATE = 14, 18, 6, 5
-_BLOCK_GOAL, _SLIDE_GOAL, _LAMP_GOAL, _FOCUS = 14, 2, 1, 40
+_BLOCK_GOAL, _SLIDE_GOAL, _LAMP_GOAL, _FOCUS = 13, 2, 1, 39
 _CENTRE = (0.48, 0.03, 0.10)
 _LIMIT = 20.0
 MOVED, TURNED, FALLEN, SLID = 0.02, 0.3, 0.3, 0.03  # m, rad, share of upright, m: from where on a thing has changed
@@ -157,6 +157,13 @@ def _state(x, layout, o):
 
 
 @nb.njit(cache=True, nogil=True)
+def _to_carry(x, g, p):
+    """1 where a block on the table is to leave it on its way: a yes or no, which how high it is carried cannot upset."""
+    high = g[p + B_PEAK] > max(x[p + B_BOTTOM], g[p + B_BOTTOM]) + CARRIED
+    return 1.0 if high and x[p + B_BOTTOM] < CARRIED else 0.0
+
+
+@nb.njit(cache=True, nogil=True)
 def _wanted(x, g, layout, o):
     """Fills o[S:] from a row of facts and the goal's."""
     (bq, _, _, _), (sq, _, _, _, _), (lq, _), _ = layout
@@ -176,9 +183,8 @@ def _wanted(x, g, layout, o):
         o[c + 9] = 1.0 - math.cos(2.0 * turn)
         o[c + 10] = rise
         o[c + 11] = 1.0 if away > MOVED or abs(math.sin(turn)) > TURNED or abs(rise) > FALLEN else 0.0
-        lift = max(0.0, g[p + B_PEAK] - max(x[p + B_BOTTOM], g[p + B_BOTTOM]))
-        o[c + 12], o[c + 13] = min(1.5, lift * 15.0), 1.0 if lift > CARRIED else 0.0
-        c += 14
+        o[c + 12] = _to_carry(x, g, p)
+        c += 13
     at = BLOCKS + BLOCK_STRIDE * bq.shape[0]
     for _ in range(sq.shape[0]):
         o[c] = (g[at] - x[at]) * 12.0
@@ -245,8 +251,7 @@ def _focus(x, g, layout, o):
         o[27], o[28] = x[p + B_UP], g[p + B_UP] - x[p + B_UP]
         o[29], o[30] = x[p + B_BOTTOM] * 15.0, g[p + B_BOTTOM] * 15.0
         o[31], o[32] = math.sin(x[p + B_YAW]), math.cos(x[p + B_YAW])
-        lift = max(0.0, g[p + B_PEAK] - max(x[p + B_BOTTOM], g[p + B_BOTTOM]))
-        o[38], o[39] = min(1.5, lift * 15.0), 1.0 if lift > CARRIED else 0.0
+        o[38] = _to_carry(x, g, p)
     elif kind == 1:
         at = BLOCKS + BLOCK_STRIDE * bq.shape[0] + 3 * which
         for k in range(3):

@@ -30,7 +30,8 @@ def play(scene):
 
 def test_features_of_a_goal_that_holds_ask_for_nothing(scene, play):
     encoder = play.encoder
-    rows = play.observations[::37]
+    rows = play.observations[::37].copy()
+    rows = encoder.hindsight(rows, np.arange(len(rows)), np.arange(len(rows)))
     found = encoder.features(rows, rows)
     assert found.shape == (len(rows), encoder.feature_size) and found.dtype == np.float32
     assert not found[:, encoder.state_size :].any()
@@ -46,9 +47,23 @@ def test_the_goals_robot_does_not_count_but_its_things_do(play):
     assert (play.encoder.features(now, goal) != play.encoder.features(now, other)).any()
 
 
+def test_a_block_that_is_to_be_carried_is_told_from_one_that_is_to_be_swept(play):
+    facts = play.observations[:3].copy()
+    bottom, peak = BLOCKS + 9, BLOCKS + 8
+    facts[:, bottom] = [0.0, 0.12, 0.0]
+    facts[2, BLOCKS] += 0.1
+    carried = play.encoder.hindsight(facts, np.array([0]), np.array([2]))
+    swept = play.encoder.hindsight(facts[[0, 2]], np.array([0]), np.array([1]))
+    assert carried[0, peak] == np.float32(0.12) and swept[0, peak] == 0.0
+    found = [play.encoder.features(facts[:1], goal)[0] for goal in (carried, swept)]
+    assert (found[0] != found[1]).sum() == 2  # among the block's own, and in the place of what is nearest
+    other = play.encoder.hindsight(facts, np.array([2]), np.array([0]))
+    assert other[0, peak] == facts[0, bottom]
+
+
 def test_what_shall_change_nearest_to_the_tool_stands_in_one_place(scene, play):
     encoder = play.encoder
-    focus = slice(encoder.feature_size - 40, None)
+    focus = slice(encoder.feature_size - 39, None)
     now = play.observations[:1].copy()
     same = []
     for b in range(2):
