@@ -158,7 +158,7 @@ def _state(x, layout, o):
 
 @nb.njit(cache=True, nogil=True)
 def _to_carry(x, g, p):
-    """1 where a block on the table is to leave it on its way: a yes or no, which how high it is carried cannot upset."""
+    """1 where a block on the table is to leave it on its way: yes or no, however high it is carried."""
     high = g[p + B_PEAK] > max(x[p + B_BOTTOM], g[p + B_BOTTOM]) + CARRIED
     return 1.0 if high and x[p + B_BOTTOM] < CARRIED else 0.0
 
