@@ -37,7 +37,8 @@ _TOOL_FEATURES, _BLOCK_STATE, _SLIDE_STATE, _LAMP_STATE = 14, 18, 6, 5
 _BLOCK_GOAL, _SLIDE_GOAL, _LAMP_GOAL, _FOCUS = 13, 2, 1, 39
 _CENTRE = (0.48, 0.03, 0.10)
 _LIMIT = 20.0
-MOVED, TURNED, FALLEN, SLID = 0.02, 0.3, 0.3, 0.03  # m, rad, share of upright, m: from where on a thing has changed
+MOVED, TURNED, FALLEN, SLID = 0.02, 0.3, 0.3, 0.03  # m, rad, share of upright, m: changes that goals are drawn for
+_MOVED, _TURNED, _FALLEN, _SLID = 0.01, 0.12, 0.2, 0.008  # from where on a thing is not yet as it shall be
 CARRIED = 0.02  # m a block is lifted on its way, beyond where it is and shall be, for the goal to say so
 _LONGEST = 400  # rows that hindsight looks back over
 
@@ -182,7 +183,7 @@ def _wanted(x, g, layout, o):
         o[c + 8] = math.sin(2.0 * turn)
         o[c + 9] = 1.0 - math.cos(2.0 * turn)
         o[c + 10] = rise
-        o[c + 11] = 1.0 if away > MOVED or abs(math.sin(turn)) > TURNED or abs(rise) > FALLEN else 0.0
+        o[c + 11] = 1.0 if away > _MOVED or abs(math.sin(turn)) > _TURNED or abs(rise) > _FALLEN else 0.0
         o[c + 12] = _to_carry(x, g, p)
         c += 13
     at = BLOCKS + BLOCK_STRIDE * bq.shape[0]
@@ -214,14 +215,14 @@ def _focus(x, g, layout, o):
             away = max(away, abs(g[p + k] - x[p + k]))
             near += (x[p + k] - x[TOOL + k]) ** 2
         turn, rise = g[p + B_YAW] - x[p + B_YAW], g[p + B_UP] - x[p + B_UP]
-        if (away > MOVED or abs(math.sin(turn)) > TURNED or abs(rise) > FALLEN) and near < best:
+        if (away > _MOVED or abs(math.sin(turn)) > _TURNED or abs(rise) > _FALLEN) and near < best:
             best, kind, which = near, 0, b
     at = BLOCKS + BLOCK_STRIDE * bq.shape[0]
     for s in range(sq.shape[0]):
         near = 0.0
         for k in range(3):
             near += (handle[s, k] + axis[s, k] * x[at] - x[TOOL + k]) ** 2
-        if abs(g[at] - x[at]) > SLID and near < best:
+        if abs(g[at] - x[at]) > _SLID and near < best:
             best, kind, which = near, 1, s
         at += 3
     for i in range(lq.shape[0]):

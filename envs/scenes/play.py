@@ -14,21 +14,23 @@ episode count) alone.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import numba as nb
 import numpy as np
 from gymnasium.vector import AutoresetMode
 
-from envs.playroom.draws import normal, uniform
+from envs.playroom.draws import normal, start_counter, uniform
 from envs.playroom.play import ScriptedPlay
 from envs.scenes import manoeuvres as m
 from envs.scenes.facts import B_BOTTOM, B_UP, BLOCK_STRIDE, BLOCKS, GRIP
 from envs.scenes.playroom import PlayroomVectorEnv
 from envs.scenes.predicates import HOLDING, contained, term_distance
+from envs.scenes.scene import Scene
 from envs.scenes.signals import spot_in
 
-__all__ = ["BEHAVIOURS", "KINDS", "ScenePlay", "play_env"]
+__all__ = ["BEHAVIOURS", "KINDS", "ScenePlay", "play_env", "undirected"]
 
 BEHAVIOURS = ("reach", "move", "lift", "push", "turn", "topple", "slide", "press", "store", "stack")
 KINDS = ("correlated", "markov")
@@ -227,3 +229,20 @@ class ScenePlay(ScriptedPlay):
             self._scripts, self._moods, self._counters, env.facts, self.sigma, self.switching, self._memory,
             env._layout, env._area, actions, labels,
         )  # type: ignore[attr-defined]  # fmt: skip
+
+
+def undirected(scene: Scene, seed: int) -> Callable[[np.ndarray, np.ndarray], np.ndarray]:
+    """Play that asks for no goal: facts[n, NX] and goals (ignored) -> actions[n, 5]. What chance reaches is its row."""
+    layout, area = scene.layout.arrays, np.asarray(scene.document.area)
+    rows: list[np.ndarray] = []
+
+    def act(facts: np.ndarray, _goals: np.ndarray) -> np.ndarray:
+        n = len(facts)
+        if not rows:
+            counters = np.array([[start_counter(seed, slot, 0)] for slot in range(n)], np.uint64)
+            rows.extend((np.full((n, m.SCRIPT), -1.0), np.zeros((n, 7)), counters))
+        actions, labels = np.zeros((n, 5), np.float32), np.zeros((n, 2), np.int8)
+        _play(*rows, facts, 0.2, 0.006, 0.9, layout, area, actions, labels)
+        return actions
+
+    return act
