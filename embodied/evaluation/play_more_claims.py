@@ -1,0 +1,362 @@
+"""More claims about learning from play: disturbances (play.b), ACT-JEPA (play.d), few steps and latency (play.e), data
+(play.g). Policies are those of `embodied.evaluation.play_claims`, trained where they are not there yet.
+"""
+
+from __future__ import annotations
+
+import resource
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch.utils.data import DataLoader, Dataset
+
+from embodied.data.batches import Batches, Recorded
+from embodied.evaluation.claims import Context, Measurement, versions
+from embodied.evaluation.goal_exam import AFTER, STEPS, Act, Exam, acting, set_exam, sit_exam
+from embodied.evaluation.play_claims import (
+    ARMS,
+    SCENE,
+    TEST_SEED,
+    Arm,
+    exam_of,
+    keep,
+    kept,
+    play_data,
+    trained,
+)  # fmt: skip
+from embodied.training.offline import make_learner
+from envs.scenes.experts import ScriptedExpert
+from envs.scenes.goal_states import GoalStates
+from envs.scenes.playroom import PlayroomVectorEnv
+from envs.scenes.scene import load
+
+__all__ = ["cloned_experts", "data_speed", "demonstrations", "disturbed", "few_steps", "representations"]
+
+LATENCIES = ("flow", "gcbc", "beso", "latent plans")
+
+
+# ---- play.b
+
+
+def demonstrations(task: str, steps: int, seed: int) -> Recorded:
+    """So many steps of the scripted expert's successful episodes of a task, each ending as an exam's goal does."""
+    slots = 64
+    env = PlayroomVectorEnv(
+        slots, [task], SCENE, max_steps=1 << 40, terminate_on_success=False, autoreset_mode="Disabled", sleep=False
+    )
+    env.reset(seed=seed)
+    expert = ScriptedExpert(env)
+    facts: list[np.ndarray] = []
+    actions: list[np.ndarray] = []
+    ends: list[int] = []
+    running: list[tuple[list[np.ndarray], list[np.ndarray]]] = [([], []) for _ in range(slots)]
+    after = np.zeros(slots, np.int64)
+    total = 0
+    while total < steps:
+        act = expert.act()
+        for i in range(slots):
+            running[i][0].append(env.facts[i].astype(np.float32))
+            running[i][1].append(act[i].astype(np.float32))
+        info = env.step(act)[4]
+        after = np.where(info["success"], after + 1, 0)
+        over = (after > AFTER) | env.lost | info["bad_physics"] | np.array([len(r[0]) >= STEPS for r in running])
+        for i in np.flatnonzero(over):
+            if after[i] > AFTER:
+                facts += [*running[i][0], env.facts[i].astype(np.float32)]
+                actions += [*running[i][1], np.zeros(act.shape[1], np.float32)]
+                ends.append(len(facts))
+                total += len(running[i][0])
+            running[i] = ([], [])
+        if over.any():
+            env.reset(options={"reset_mask": over})
+            after[over] = 0
+    env.close()
+    about: dict[str, object] = {"demonstrations": task, "steps": steps, "seed": seed, "scene": SCENE}
+    return Recorded(np.stack(facts), np.stack(actions), np.array(ends), GoalStates(load(SCENE)), about=about)
+
+
+def cloned_experts(context: Context, exam: Exam, seed: int) -> Act:
+    """18 separately trained clones, one a task, on as many steps together as the play has; each sits its own task."""
+    base = ARMS["flow"]
+    count = len(exam.tasks)
+    total = 2_000 * count if context.quick else 1_008_000
+    arm = replace(base, updates=max(1, (600 if context.quick else 2_000)))
+    acts = []
+    for task in exam.tasks:
+        data = demonstrations(task, total // count, seed + 5)
+        acts.append(acting(trained(context, f"expert of {task}", arm, seed, data).policy, data.encoder))
+        context.say(f"clone of the expert of {task}")
+
+    def act(facts: np.ndarray, goals: np.ndarray) -> np.ndarray:
+        found = np.zeros((len(facts), 5), np.float32)
+        for k, one in enumerate(acts):
+            rows = np.flatnonzero(exam.which == k)
+            found[rows] = one(facts[rows], goals[rows])
+        return found
+
+    return act
+
+
+def disturbed(context: Context) -> Measurement:
+    """play.b: how much less the play policy loses to a push or a moved block than the cloned experts do, in success."""
+    seeds = context.seeds_or(1)
+    name = "play.b.arms.json"
+    table = kept(context, name)
+    stamp = {"versions": versions(), "quick": context.quick}
+    exam = exam_of(context)
+    for seed in seeds:
+        for who in ("play", "18 experts"):
+            if str(seed) in table.get(who, {}):
+                continue
+            data = play_data(context)
+            make: Callable[[], Act]
+            if who == "play":
+                policy = trained(context, "flow", ARMS["flow"], seed, data).policy
+                make = lambda policy=policy, data=data: acting(policy, data.encoder)  # noqa: E731
+            else:
+                make = lambda seed=seed: cloned_experts(context, exam, seed)  # noqa: E731
+            found = {
+                kind or "none": sit_exam(make(), exam, disturb=kind, seed=seed).summary()
+                for kind in (None, "push", "move")
+            }
+            table.setdefault(who, {})[str(seed)] = found
+            keep(context, table, stamp, name)
+            context.say(f"{who}, seed {seed}: " + ", ".join(f"{k} {v['rate']:.3f}" for k, v in found.items()))
+
+    def loss(who: str) -> float:
+        rows = [table[who][str(seed)] for seed in seeds]
+        return float(np.mean([row["none"]["rate"] - (row["push"]["rate"] + row["move"]["rate"]) / 2 for row in rows]))
+
+    figure = loss("18 experts") - loss("play")
+    details = {"arms": table, "loss": {who: loss(who) for who in ("play", "18 experts")}}
+    return Measurement(figure, None, seeds, len(exam) * len(seeds), {}, details)
+
+
+# ---- play.d
+
+
+def representations(context: Context) -> Measurement:
+    """play.d: how much better ACT-JEPA succeeds than ACT of equal parameters, on the same starts; and what it encodes."""
+    from embodied.evaluation.probing import linear_probe
+    from envs.scenes.facts import BLOCK_STRIDE, BLOCKS
+    from policies.act import ACT
+
+    seeds = context.seeds_or(1 if context.quick else 5)
+    name = "play.d.arms.json"
+    table = kept(context, name)
+    stamp = {"versions": versions(), "quick": context.quick}
+    base: dict[str, Any] = {"execute": 8, "precision": "bfloat16", "latent_size": 0}
+    arms = {"act": Arm("act", base, updates=4_000)} | {
+        f"act-jepa, {kind}": Arm("act-jepa", base | {"collapse": kind}, updates=4_000)
+        for kind in ("ema", "sigreg", "vicreg", "none")
+    }
+    exam = exam_of(context)
+    data = play_data(context)
+    columns = [BLOCKS + BLOCK_STRIDE * b + k for b in range(len(load(SCENE).blocks)) for k in (0, 1, 2, 5, 6, 7)]
+    for seed in seeds:
+        for who, arm in arms.items():
+            if str(seed) in table.get(who, {}) or (context.quick and who not in ("act", "act-jepa, ema")):
+                continue
+            if seed != seeds[0] and who not in ("act", "act-jepa, ema"):
+                continue  # the other ways to keep from collapse are shown once
+            result = trained(context, who, arm, seed, data)
+            policy = result.policy
+            assert isinstance(policy, ACT)
+            rows = np.random.default_rng(seed).choice(len(data.observations) - 40, 6_000, replace=False)
+            codes = policy.embed(data.encoder.states(data.observations[rows]))
+            later = data.observations[rows + 20][:, columns]  # a second ahead: the present is in the states themselves
+            probe = linear_probe(codes, data.observations[rows][:, columns], seed=seed)
+            ahead = linear_probe(codes, later, seed=seed)
+            answers = sit_exam(acting(policy, data.encoder), exam)
+            table.setdefault(who, {})[str(seed)] = answers.summary() | {
+                "success": answers.success.astype(int).tolist(), "r2": probe.mean, "r2_ahead": ahead.mean,
+                "metrics": result.metrics, "seconds": result.seconds,
+            }  # fmt: skip
+            keep(context, table, stamp, name)
+            context.say(f"{who}, seed {seed}: {answers.rate:.3f}, R² {probe.mean:.3f}, a second ahead {ahead.mean:.3f}")
+    ours, theirs = table["act-jepa, ema"], table["act"]
+    gaps = [np.mean(ours[str(s)]["success"]) - np.mean(theirs[str(s)]["success"]) for s in seeds]
+    conditions = {
+        "R² of pose and velocity higher": float(np.mean([ours[str(s)]["r2"] - theirs[str(s)]["r2"] for s in seeds]))
+        > 0,
+        "5 seeds": len(seeds) >= 5,
+    }
+    brief = {
+        who: {s: {k: v for k, v in row.items() if k != "success"} for s, row in by.items()} for who, by in table.items()
+    }
+    return Measurement(float(np.mean(gaps)), None, seeds, len(exam) * len(seeds), conditions, {"arms": brief})
+
+
+# ---- play.e
+
+
+def few_steps(context: Context) -> Measurement:
+    """play.e: BESO's success with 50 sampling steps less that with 3, on the same starts; each policy's latency."""
+    from policies.beso import BESO
+
+    seeds = context.seeds_or(1)
+    data = play_data(context)
+    each = 3 if context.quick else 56
+    exam = set_exam(list(load(SCENE).tasks), each, TEST_SEED, scene=SCENE)
+    found = {}
+    for steps in (3, 50):
+        policy = trained(context, "beso", ARMS["beso"], seeds[0], data).policy
+        assert isinstance(policy, BESO)
+        policy.sampling_steps = steps
+        found[steps] = sit_exam(acting(policy, data.encoder), exam)
+        context.say(f"BESO at {steps} steps: {found[steps].rate:.3f}")
+    gap = found[50].success.astype(float) - found[3].success.astype(float)
+    spread = 1.96 * float(gap.std()) / np.sqrt(len(gap))
+    latencies = {}
+    for name in LATENCIES:
+        arm = ARMS[name]
+        policy = make_learner(arm.policy, data, gradient_steps=1, **arm.config)
+        latencies[name] = latency(policy, data)
+    details = {"rates": {str(k): v.summary() for k, v in found.items()}, "latency": latencies}
+    conditions = {"at least 1,000 paired episodes": len(exam) >= 1_000}
+    return Measurement(
+        float(gap.mean()), (gap.mean() - spread, gap.mean() + spread), seeds, len(exam), conditions, details
+    )
+
+
+def latency(policy: Any, data: Recorded, calls: int = 300) -> dict[str, float]:
+    """Milliseconds of a call that draws a chunk at n = 1 (median, 99th percentile), and steps/s at n = 64 as acted."""
+    one = data.encoder.features(data.observations[:1], data.observations[50:51])
+    many = data.encoder.features(data.observations[:64], data.observations[50:114])
+    times = []
+    for _ in range(calls):
+        begin = time.perf_counter()
+        policy.predict(one)
+        times.append(1e3 * (time.perf_counter() - begin))
+    _, state = policy.predict(many)
+    begin = time.perf_counter()
+    for _ in range(calls):
+        _, state = policy.predict(many, state)
+    rate = 64 * calls / (time.perf_counter() - begin)
+    return {"median_ms": float(np.median(times)), "p99_ms": float(np.quantile(times, 0.99)), "steps_per_second": rate}
+
+
+# ---- play.g
+
+
+def data_speed(context: Context) -> Measurement:
+    """play.g: windows/s of our sampling over that of a plain PyTorch ``DataLoader`` on the same data."""
+    data = play_data(context)
+    repeats = 3 if context.quick else 5
+    arm = ARMS["flow"]
+    policy = make_learner(arm.policy, data, gradient_steps=100, **arm.config)
+    batches = Batches(data, policy.spec, 512, 0, horizon=arm.horizon)
+    loader = DataLoader(_Plain(data, policy.spec.chunk, arm.horizon), 512, shuffle=False)
+
+    def ours(count: int) -> float:
+        begin = time.perf_counter()
+        for i in range(count):
+            batches.batch(i)
+        return 512 * count / (time.perf_counter() - begin)
+
+    def plain(count: int) -> float:
+        begin, stream = time.perf_counter(), iter(loader)
+        for _ in range(count):
+            next(stream)
+        return 512 * count / (time.perf_counter() - begin)
+
+    def learn(source: Callable[[int], Any], count: int) -> float:
+        begin = time.perf_counter()
+        for i in range(count):
+            policy.update(source(i))
+        return count / (time.perf_counter() - begin)
+
+    ours(2)
+    plain(1)
+    stream = iter(loader)
+    float32 = make_learner(arm.policy, data, gradient_steps=100, **(dict(arm.config) | {"precision": "float32"}))
+    ratios, training = [], []
+    for _ in range(repeats):
+        ratios.append(ours(50) / plain(4))
+        policy = make_learner(arm.policy, data, gradient_steps=100, **arm.config)
+        fast = learn(batches.batch, 20)
+        policy = float32
+        training.append(fast / learn(lambda _: next(stream), 10))
+    flat = _memory(context, policy.spec.chunk)
+    conditions = {"10 million steps with flat memory": flat["growth_bytes"] < 50e6}
+    details = {
+        "ratios": ratios, "windows_per_second": ours(50), "training_ratio": training, "memory": flat,
+        "threads": torch.get_num_threads(),
+        "training": "updates/s of our sampling with bfloat16 products over a DataLoader's windows with float32 ones",
+    }  # fmt: skip
+    interval = (min(ratios), max(ratios))
+    return Measurement(float(np.median(ratios)), interval, (context.seed,), repeats, conditions, details)
+
+
+class _Plain(Dataset[dict[str, np.ndarray]]):
+    """The same windows, one at a time, as anyone would first write them: numpy, a row an item."""
+
+    def __init__(self, data: Recorded, chunk: int, horizon: int) -> None:
+        self.data, self.chunk, self.horizon = data, chunk, horizon
+        self.draws = np.random.default_rng(0)
+
+    def __len__(self) -> int:
+        return self.data.steps
+
+    def __getitem__(self, _: int) -> dict[str, np.ndarray]:
+        data, encoder = self.data, self.data.encoder
+        episode = int(self.draws.integers(len(data.episode_ends)))
+        end = int(data.episode_ends[episode])
+        begin = int(data.episode_ends[episode - 1]) if episode else 0
+        start = int(self.draws.integers(begin, end - 1))
+        goal = 0
+        for _try in range(5):
+            goal = int(self.draws.integers(start + 1, min(end - 1, start + self.horizon) + 1))
+            moved = np.abs(data.observations[goal, encoder.watched] - data.observations[start, encoder.watched])
+            if (moved > encoder.thresholds).any() or self.draws.random() > 0.95:
+                break
+        rows = np.minimum(np.arange(start, start + self.chunk), end - 2)
+        where = np.array([start]), np.array([goal])
+        features = encoder.features(data.observations[where[0]], encoder.hindsight(data.observations, *where))
+        return {"features": features[0], "actions": data.actions[rows]}
+
+
+def _memory(context: Context, chunk: int) -> dict[str, float]:
+    """Memory of the process's own (not of mapped files) before and after drawing from 10 million mapped steps."""
+    from policies.offline import BatchSpec
+
+    source = play_data(context)
+    steps = 1_000_000 if context.quick else 10_000_000
+    path = context.out / "play" / "ten-million.bin"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    width, piece = source.observations.shape[1], source.observations[:10_000]
+    rows = -(-steps // len(piece)) * len(piece)
+    big = np.memmap(path, np.float32, "w+", shape=(rows, width))
+    for at in range(0, rows, len(piece)):
+        big[at : at + len(piece)] = piece
+    big.flush()
+    view = np.asarray(np.memmap(path, np.float32, "r", shape=(rows, width)))
+    actions = np.zeros((rows, 5), np.float32)
+    data = Recorded(view, actions, np.arange(500, rows + 1, 500), source.encoder)
+    batches = Batches(data, BatchSpec(chunk=chunk), 512, 0)
+    for i in range(50):
+        batches.batch(i)
+    before = _own_memory()
+    for i in range(50, 450):
+        batches.batch(i)
+    growth = _own_memory() - before
+    del big, view, data, batches
+    path.unlink()
+    return {
+        "steps": float(rows),
+        "growth_bytes": float(growth),
+        "peak_rss": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1e3,
+    }
+
+
+def _own_memory() -> int:
+    """Bytes of anonymous memory of this process (Linux)."""
+    with open("/proc/self/status", encoding="ascii") as status:
+        for line in status:
+            if line.startswith("RssAnon"):
+                return int(line.split()[1]) * 1024
+    return 0
