@@ -235,7 +235,7 @@ for _claim in (
           "==", 4, "of 4 learnt", f"{_EVALUATION}.baseline_claims:sb3_learns", "Reach alone", quick_target=2),
     Claim("world.g", "suites: 1,000 steps on three tasks each, success seen both ways where there is an expert",
           "==", 6, "of 6 suites", f"{_EVALUATION}.suite_claims:suites_run", "the same"),
-    Claim("play.a", "one policy from 14 h of scripted play, no labels: average over the 18 playroom tasks, the best arm",
+    Claim("play.a", "one policy from 14 h of scripted play, no labels: average over the 18 playroom tasks, best arm",
           ">=", 0.855, "success", f"{_PLAY}_claims:headline", "30,000 steps of play, few updates", quick_target=0.0),
     Claim("play.b", "a push or a moved block costs the play policy less success than 18 cloned experts",
           ">", 0.0, "less lost", f"{_PLAY}_more_claims:disturbed", "small", quick_target=-1.0),
@@ -243,7 +243,7 @@ for _claim in (
           ">=", -0.03, "success", f"{_PLAY}_more_claims:representations", "small", quick_target=-1.0),
     Claim("play.e", "BESO's success with 50 sampling steps less that with 3, on the same starts",
           "<=", 0.03, "success", f"{_PLAY}_more_claims:few_steps", "small", quick_target=1.0),
-    Claim("play.g", "windows sampled a second over a plain DataLoader on the same data; 10 million steps in flat memory",
+    Claim("play.g", "windows sampled a second over a plain DataLoader, same data; 10 million steps in flat memory",
           ">=", 10.0, "times", f"{_PLAY}_more_claims:data_speed", "1 million steps"),
 ):  # fmt: skip
     register(_claim)

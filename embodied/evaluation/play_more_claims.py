@@ -140,7 +140,7 @@ def disturbed(context: Context) -> Measurement:
 
 
 def representations(context: Context) -> Measurement:
-    """play.d: how much better ACT-JEPA succeeds than ACT of equal parameters, on the same starts; and what it encodes."""
+    """play.d: how much better ACT-JEPA succeeds than ACT of equal parameters, on the same starts; what it encodes."""
     from embodied.evaluation.probing import linear_probe
     from envs.scenes.facts import BLOCK_STRIDE, BLOCKS
     from policies.act import ACT
