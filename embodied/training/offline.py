@@ -94,7 +94,8 @@ def train_offline(
     batches = Batches(
         data, policy.spec, settings.batch, settings.seed, horizon=settings.horizon, preference=settings.preference
     )
-    began, metrics = time.monotonic() - seconds, {}
+    began, metrics = time.monotonic() - seconds, json.loads(lines.splitlines()[-1]) if lines else {}
+    metrics.pop("update", None)
     with Progress(settings.updates, start=policy.steps, unit="updates", console=console) as progress:
         progress.stage(f"{policy.registry_key} from {data.steps:,} steps")
         while policy.steps < settings.updates:
