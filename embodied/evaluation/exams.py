@@ -200,7 +200,7 @@ def show(row: Mapping[str, Any], console: Console) -> None:
     console.print(Text(f"policy {row['policy']}, {told}, seed {row['seed']}; {stamp}"), soft_wrap=True)
 
 
-def _table(what: str, rows: dict[str, dict[str, Any]], console: Console) -> None:
+def _table(what: str, rows: Mapping[str, Mapping[str, Any]], console: Console) -> None:
     table = Table(box=None, pad_edge=False)
     table.add_column(what)
     for name in ("success", "95 %", "of"):

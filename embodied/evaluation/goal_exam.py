@@ -158,14 +158,14 @@ def sit_exam(
     env = exam_env(len(exam), exam.tasks, exam.scene, steps + 1, threads=threads)
     env.reset(seed=exam.seed, options={"which": exam.which})
     env.set_state(exam.states)
-    expert = ScriptedExpert(env) if act is None else None
+    answer = _expert(env) if act is None else act
     draws = np.random.default_rng([exam.seed, seed, 77])
     moment = draws.integers(20, 80, len(exam))
     direction = draws.uniform(-1, 1, (len(exam), 3))
     direction /= np.linalg.norm(direction, axis=1, keepdims=True)
     success, taken = np.zeros(len(exam), np.bool_), np.full(len(exam), steps, np.int64)
     for t in range(steps):
-        actions = np.array(act(env.facts, exam.goals) if expert is None else expert.act())
+        actions = np.array(answer(env.facts, exam.goals))
         if disturb == "push":
             pushed = (t >= moment) & (t < moment + 10) & ~success
             actions[pushed, :3] = direction[pushed]
@@ -181,6 +181,11 @@ def sit_exam(
             break
     env.close()
     return Answers(exam, success, taken)
+
+
+def _expert(env: PlayroomVectorEnv) -> Act:
+    expert = ScriptedExpert(env)
+    return lambda facts, goals: expert.act()
 
 
 def _move_blocks(env: PlayroomVectorEnv, slots: np.ndarray, exam: Exam, direction: np.ndarray) -> None:
