@@ -230,7 +230,7 @@ def test_a_training_ends_with_its_exam_and_the_same_command_says_so(play: Path, 
     assert "finished already" in capsys.readouterr().out
     assert json.loads((tmp_path / "a" / "summary.json").read_bytes()) == json.loads(summary)
     assert cli.main([*words, "policy.chunk=9"]) == 2
-    assert "other settings" in capsys.readouterr().err
+    assert "other settings: chunk (was 16, is 9); choose another out" in capsys.readouterr().err
 
 
 def test_a_training_that_was_killed_goes_on_to_its_exam(play: Path, tmp_path: Path, short, monkeypatch):
