@@ -28,7 +28,7 @@ from embodied.errors import ConfigError
 C = TypeVar("C")
 _GOAL = re.compile(r"(skill|goal|world\.\w+)=[^'\"\[{]*\(.*")
 ROOTS = {schemas.RunConfig: "run", learners.TrainConfig: "train"}  # schemas with a YAML file of defaults
-for _schema in (*schemas.Checked.__subclasses__(), *learners.LEARNERS.values()):
+for _schema in (*schemas.Checked.__subclasses__(), *learners.TrainConfig.variants["policy"].values()):
     ConfigStore.instance().store(name=f"{_schema.__name__}_schema", node=_schema)
 _any_learner = learners.TrainConfig(policy=learners.LearnerConfig())  # a node takes only subclasses of what it holds
 ConfigStore.instance().store(name="TrainConfig_schema", node=_any_learner)

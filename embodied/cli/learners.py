@@ -9,10 +9,14 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 from typing import Any, ClassVar
 
-from embodied.cli.schema import Checked, option
+from embodied.cli.offline_learners import OFFLINE_LEARNERS
+from embodied.cli.schema import Checked, LearnerConfig, option
+from embodied.errors import ConfigError
 
 __all__ = [
     "LEARNERS",
+    "OFFLINE_LEARNERS",
+    "RECORDED",
     "A2CConfig",
     "LearnerConfig",
     "PPOConfig",
@@ -29,21 +33,6 @@ NORMALISE = "learn from observations of mean 0 and deviation 1, by running momen
 LAMBDA = "λ of the generalised advantage estimate"
 BUFFER = "transitions kept; never more than the training has steps"
 STARTS = "environment steps of random actions before the first update; at least one episode of each slot"
-
-
-@dataclass
-class LearnerConfig(Checked):
-    """What every learner has: a name on the command line, and the library's name of the algorithm."""
-
-    name: ClassVar[str] = ""
-    algorithm: ClassVar[str] = ""
-    hindsight: ClassVar[tuple[str, ...]] = ()  # fields that are arguments of hindsight replay
-    apart: ClassVar[tuple[str, ...]] = ("net_arch", "normalise")  # fields that are no argument of the constructor
-    prefix = "policy."
-
-    def settings(self) -> dict[str, Any]:
-        """The arguments of the algorithm's constructor."""
-        return {item.name: getattr(self, item.name) for item in fields(self) if item.name not in self.apart}
 
 
 def _layers() -> list[int]:
@@ -150,12 +139,18 @@ LEARNERS: dict[str, type[LearnerConfig]] = {
 """Name on the command line → configuration; the first is the default."""
 
 
+WORLD = "reach"  # of those that act, where none is named
+RECORDED = ("data", "allow_mixed_physics", "updates", "batch", "horizon", "questions")
+ACTING = ("steps", "num_envs", "eval_every", "eval_episodes", "final_episodes", "device")
+"""Keys of learners from recorded episodes, and of learners that act, alone."""
+
+
 @dataclass
 class TrainConfig(Checked):
-    """``embodied train``: one learner on one environment, measured as it learns."""
+    """``embodied train``: one learner on one environment, or on recorded episodes, and how far it got."""
 
-    variants: ClassVar[dict[str, dict[str, type]]] = {"policy": {**LEARNERS}}
-    env: str = option("reach", "the world: a native name, or suite/task")
+    variants: ClassVar[dict[str, dict[str, type]]] = {"policy": {**LEARNERS, **OFFLINE_LEARNERS}}
+    env: str = option("", "the world: a native name, or suite/task; empty: reach, or what data is of")
     world: dict[str, Any] = option(dict, "the world's own arguments, one at a time: world.reward=dense")
     policy: LearnerConfig = option(SACHerConfig, "")
     steps: int = option(50_000, "environment steps of the whole training", low=1)
@@ -164,6 +159,30 @@ class TrainConfig(Checked):
     eval_every: int = option(10_000, "environment steps between two measurements, where learning can be resumed", low=1)
     eval_episodes: int = option(50, "fresh episodes of each measurement on the way", low=1)
     final_episodes: int = option(200, "fresh episodes of the final measurement", low=1)
+    data: str = option(
+        "", "recorded: play:STEPS (played and kept once), a path, or FORMAT:PATH (store, ogbench, minari, lerobot …)"
+    )
+    allow_mixed_physics: bool = option(False, "recorded: take episodes of several versions of the physics together")
+    updates: int = option(20_000, "recorded: gradient steps of the whole training", low=1)
+    batch: int = option(512, "recorded: moments in a gradient step", low=1)
+    horizon: int = option(90, "recorded: how many steps ahead a moment's goal may lie", low=1)
+    questions: int = option(50, "recorded: final episodes of each task, or of each goal of OGBench's; 0: none", low=0)
     threads: int = option(0, "physics and learning threads; 0 takes every core this process may use", low=0)
     device: str = option("cpu", "where the networks are; small ones learn fastest on a cpu", choices=("cpu", "cuda"))
     out: str = option("", "the training's folder; empty: runs/train/ENV-LEARNER-seedN; the same folder continues")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not self.policy.name:  # of no learner yet: what a schema is made from
+            return
+        if not self.policy.recorded:
+            self.env = self.env or WORLD
+        defaults = {item.name: item.default for item in fields(self)}
+        for key in ACTING if self.policy.recorded else RECORDED:
+            if (value := getattr(self, key)) != defaults[key]:
+                how, own = ("learns from recorded episodes", RECORDED) if self.policy.recorded else ("acts", ACTING)
+                raise ConfigError(f"{key}={value} is no key of policy={self.policy.name}, which {how}: its own are "
+                                  f"{', '.join(own)}")  # fmt: skip
+        if self.policy.recorded and not self.data:
+            raise ConfigError(f"policy={self.policy.name} learns from recorded episodes: say which, as in "
+                              f"data=play:200_000 or data=store:PATH")  # fmt: skip

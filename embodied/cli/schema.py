@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import Field, dataclass, field, fields, is_dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 from embodied.errors import ConfigError
 
@@ -137,8 +137,20 @@ class EvalConfig(Checked):
     )
     episodes: int = option(200, "fresh episodes a goal or environment (an instruction takes a fortieth of them)", low=1)
     seed: int = option(1_000, "draws the episodes; take one that no run has used", low=0)
-    num_envs: int = option(100, "simulations stepped together", low=1, high=65_536)
+    num_envs: int = option(100, "simulations stepped together, but in an exam", low=1, high=65_536)
     threads: int = option(0, "threads; 0 takes every core this process may use", low=0)
+    exam: bool = option(False, "with env=playroom: the exam of goals given as states, for random and expert too")
+    depth: int = option(1, "exam: how many tasks lie between start and goal", low=1, high=3)
+    disturb: str = option("none", "exam: what happens on the way, once", choices=("none", "push", "move"))
+    plan: str = option("prior", "exam: whose plans a latent_plans policy follows", choices=("prior", "shuffled"))
+
+    def __post_init__(self) -> None:
+        if self.plan == "posterior":
+            raise ConfigError(
+                "plan = posterior is recognised from what is done next, which nobody has yet when acting; "
+                "valid: prior, shuffled"
+            )
+        super().__post_init__()
 
 
 @dataclass
@@ -227,6 +239,25 @@ class ClaimsConfig(Checked):
     runs: list[str] = option(list, "finished runs to measure instead of making new ones")
     seed: int = option(0, "the first seed", low=0)
     seeds: int = option(0, "how many seeds; 0 takes the claim's own number", low=0)
+
+
+@dataclass
+class LearnerConfig(Checked):
+    """What every learner of ``embodied train`` has: a name on the command line, and how it is called where it is made.
+
+    ``recorded`` says that it learns from recorded episodes and not by acting.
+    """
+
+    name: ClassVar[str] = ""
+    algorithm: ClassVar[str] = ""
+    recorded: ClassVar[bool] = False
+    hindsight: ClassVar[tuple[str, ...]] = ()  # fields that are arguments of hindsight replay
+    apart: ClassVar[tuple[str, ...]] = ("net_arch", "normalise")  # fields that are no argument of the constructor
+    prefix = "policy."
+
+    def settings(self) -> dict[str, Any]:
+        """The arguments of the algorithm's constructor."""
+        return {item.name: getattr(self, item.name) for item in fields(self) if item.name not in self.apart}
 
 
 def leaves(schema: type, prefix: str = "") -> dict[str, tuple[Field[Any], Any]]:

@@ -91,13 +91,15 @@ def exam_env(
     )  # fmt: skip
 
 
-def set_exam(tasks: Sequence[str], each: int, seed: int, *, scene: Any = "playroom", depth: int = 1) -> Exam:
+def set_exam(
+    tasks: Sequence[str], each: int, seed: int, *, scene: Any = "playroom", depth: int = 1, threads: int = 0
+) -> Exam:
     """``each`` questions of every task (a task of the scene, or a goal in its words), as far as the expert solves them.
 
     The same seed gives the same questions. Raises WordError for a task there is not.
     """
     spare = each + max(2, each // 5)
-    env = exam_env(spare * len(tasks), tasks, scene, STEPS * depth)
+    env = exam_env(spare * len(tasks), tasks, scene, STEPS * depth, threads=threads)
     which = np.repeat(np.arange(len(tasks)), spare)
     env.reset(seed=seed, options={"which": which})
     states, expert = env.get_state(), ScriptedExpert(env)
@@ -141,27 +143,29 @@ def chains(scene: Any, depth: int) -> tuple[str, ...]:
 
 
 def sit_exam(
-    act: Act, exam: Exam, *, steps: int | None = None, disturb: str | None = None, seed: int = 0, watch: Any = None,
+    act: Act | None, exam: Exam, *, steps: int | None = None, disturb: str | None = None, seed: int = 0,
+    watch: Any = None, threads: int = 0,
 ) -> Answers:  # fmt: skip
     """Puts each question to ``act`` for ``steps`` control steps (None: 250 for each task in it).
 
     ``disturb``: ``push`` drives the arm aside for half a second at a random moment of the first 4 s, ``move`` puts a
     block 4 cm aside then (the one the goal is about where it is about one, if it is not held). ``watch(env, t)`` is
-    called after every step. Raises ValueError for another disturbance.
+    called after every step. ``act`` None is the scripted expert. Raises ValueError for another disturbance.
     """
     if disturb not in (None, "push", "move"):
         raise ValueError(f"unknown disturbance '{disturb}'; valid: push, move")
     steps = STEPS * exam.depth if steps is None else steps
-    env = exam_env(len(exam), exam.tasks, exam.scene, steps + 1)
+    env = exam_env(len(exam), exam.tasks, exam.scene, steps + 1, threads=threads)
     env.reset(seed=exam.seed, options={"which": exam.which})
     env.set_state(exam.states)
+    answer = _expert(env) if act is None else act
     draws = np.random.default_rng([exam.seed, seed, 77])
     moment = draws.integers(20, 80, len(exam))
     direction = draws.uniform(-1, 1, (len(exam), 3))
     direction /= np.linalg.norm(direction, axis=1, keepdims=True)
     success, taken = np.zeros(len(exam), np.bool_), np.full(len(exam), steps, np.int64)
     for t in range(steps):
-        actions = np.array(act(env.facts, exam.goals))
+        actions = np.array(answer(env.facts, exam.goals))
         if disturb == "push":
             pushed = (t >= moment) & (t < moment + 10) & ~success
             actions[pushed, :3] = direction[pushed]
@@ -177,6 +181,11 @@ def sit_exam(
             break
     env.close()
     return Answers(exam, success, taken)
+
+
+def _expert(env: PlayroomVectorEnv) -> Act:
+    expert = ScriptedExpert(env)
+    return lambda facts, goals: expert.act()
 
 
 def _move_blocks(env: PlayroomVectorEnv, slots: np.ndarray, exam: Exam, direction: np.ndarray) -> None:

@@ -26,7 +26,7 @@ from rich.text import Text
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.callbacks import BaseCallback
 
-from embodied.cli.learners import TrainConfig
+from embodied.cli.learners import RECORDED, TrainConfig
 from embodied.data.durable import replace_file
 from embodied.errors import ConfigError
 from embodied.progress import Progress
@@ -184,7 +184,7 @@ class _Tell(BaseCallback):
 
 def described(config: TrainConfig) -> dict[str, Any]:
     """A configuration as plain JSON values, the learner's name among its own."""
-    values = asdict(config)
+    values = {key: value for key, value in asdict(config).items() if key not in RECORDED}
     return values | {"policy": {"learner": config.policy.name} | values["policy"]}
 
 

@@ -85,7 +85,10 @@ def train_offline(
     if state.exists() and (out / LEARNER).exists():
         kept = json.loads(state.read_text(encoding="utf-8"))
         if kept["training"] != about:
-            raise ConfigError(f"{out} holds a training with other settings; choose another out, or restore them")
+            words = ", ".join(_changed(kept["training"], about))
+            raise ConfigError(
+                f"{out} holds a training with other settings: {words}; choose another out, or restore them"
+            )
         policy = type(policy).load_training(out / LEARNER)
         seconds, sums, lines = kept["seconds"], kept["sums"], (out / LOG).read_bytes()[: kept["log"]]
     else:
@@ -94,7 +97,8 @@ def train_offline(
     batches = Batches(
         data, policy.spec, settings.batch, settings.seed, horizon=settings.horizon, preference=settings.preference
     )
-    began, metrics = time.monotonic() - seconds, {}
+    began, metrics = time.monotonic() - seconds, json.loads(lines.splitlines()[-1]) if lines else {}
+    metrics.pop("update", None)
     with Progress(settings.updates, start=policy.steps, unit="updates", console=console) as progress:
         progress.stage(f"{policy.registry_key} from {data.steps:,} steps")
         while policy.steps < settings.updates:
@@ -125,6 +129,17 @@ def train_offline(
     replace_file(out / SUMMARY, (json.dumps(summary | {"versions": stamp}, indent=1, sort_keys=True) + "\n").encode())
     console.print(Text(f"kept in {out}"), soft_wrap=True)
     return OfflineResult(out, policy, metrics, seconds)
+
+
+def _changed(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
+    """What differs between two trainings, in words."""
+    if old["policy"] != new["policy"]:
+        return [f"policy (was {old['policy']}, is {new['policy']})"]
+    parts = [
+        (part, key) for part in ("config", "settings", "data") for key in sorted(old[part].keys() | new[part].keys())
+    ]
+    pairs = [(key, old[part].get(key), new[part].get(key)) for part, key in parts]
+    return list(dict.fromkeys(f"{key} (was {was}, is {now})" for key, was, now in pairs if was != now))
 
 
 def _encoder_spec(data: Recorded) -> dict[str, Any]:
