@@ -234,5 +234,7 @@ for _claim in (
           "==", 4, "of 4 learnt", f"{_EVALUATION}.baseline_claims:sb3_learns", "Reach alone", quick_target=2),
     Claim("world.g", "suites: 1,000 steps on three tasks each, success seen both ways where there is an expert",
           "==", 6, "of 6 suites", f"{_EVALUATION}.suite_claims:suites_run", "the same"),
+    Claim("play.f", "boundary F1 (5 steps) of cuts by surprise in fresh play, over the best of fixed, gripper, random",
+          ">", 0.0, "F1 more", f"{_EVALUATION}.segment_claims:segments", "one seed, less play and training"),
 ):  # fmt: skip
     register(_claim)
