@@ -29,7 +29,7 @@ def segments(context: Context) -> Measurement:
     """
     from embodied.data import segmentation as s
 
-    slots, held_out, model = (128, 32, {"gradient_steps": 1_000}) if context.quick else (SLOTS, HELD_OUT, {})
+    slots, held_out, model = (96, 24, {"gradient_steps": 600}) if context.quick else (SLOTS, HELD_OUT, {})
     seeds = context.seeds_or(1 if context.quick else 3)
     counts: dict[str, list[tuple[int, int, int]]] = {name: [] for name in ("surprise", *BASELINES, "often")}
     by_seed, table = {}, []
