@@ -245,5 +245,7 @@ for _claim in (
           "<=", 0.03, "success", f"{_PLAY}_more_claims:few_steps", "small", quick_target=1.0),
     Claim("play.g", "windows sampled a second over a plain DataLoader, same data; 10 million steps in flat memory",
           ">=", 10.0, "times", f"{_PLAY}_more_claims:data_speed", "1 million steps"),
+    Claim("play.f", "boundary F1 (5 steps) of cuts by surprise in fresh play, over the best of fixed, gripper, random",
+          ">", 0.0, "F1 more", f"{_EVALUATION}.segment_claims:segments", "one seed, less play and training"),
 ):  # fmt: skip
     register(_claim)
