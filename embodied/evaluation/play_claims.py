@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -37,6 +38,7 @@ HOURS = {"14 h": 1_008_000, "3 h": 216_000}  # control steps at 20 Hz
 TEST_SEED, DEVELOPMENT_SEED = 20_261_121, 1_234
 EACH = 50  # questions a task
 KEPT = "play.a.arms.json"
+BUDGET = 3_600.0  # seconds after which a measurement begins no further training; what is missing is said
 
 
 @dataclass(frozen=True)
@@ -72,9 +74,8 @@ ARMS: dict[str, Arm] = {
 
 def play_data(context: Context, hours: str = "14 h") -> Recorded:
     """The recorded play of the claims, made once below ``context.out``; a quick measurement has 30,000 steps."""
-    steps = 30_000 if context.quick else HOURS[hours]
-    folder = context.out / "play" / f"data-{steps}"
-    recording = Recording(steps=steps, seed=0, scene=SCENE)
+    recording = _recording(context, hours)
+    folder = context.out / "play" / f"data-{recording.steps}"
     record(folder, recording)
     store = EpisodeStore.open(folder, readonly=True, verify=False)
     about = {"play": asdict(recording), "scene": SCENE}
@@ -85,6 +86,10 @@ def play_data(context: Context, hours: str = "14 h") -> Recorded:
         GoalStates(load(SCENE)),
         about=about,
     )
+
+
+def _recording(context: Context, hours: str) -> Recording:
+    return Recording(steps=30_000 if context.quick else HOURS[hours], seed=0, scene=SCENE)
 
 
 def exam_of(context: Context, depth: int = 1) -> Exam:
@@ -109,13 +114,15 @@ def headline(context: Context) -> Measurement:
     seeds = context.seeds_or(1 if context.quick else 5)
     table = kept(context)
     exam: Exam | None = None
+    began = time.monotonic()
     stamp = {"versions": versions(), "quick": context.quick}
     for name, arm in ARMS.items():
         for seed in seeds if name == "flow" else seeds[:1]:
-            about = json.loads(json.dumps({"arm": asdict(arm), "quick": context.quick, "each": EACH}))
+            play = asdict(_recording(context, arm.hours))
+            about = json.loads(json.dumps({"arm": asdict(arm), "quick": context.quick, "each": EACH, "play": play}))
             if table.get(name, {}).get(str(seed), {}).get("about") == about:
                 continue
-            if context.quick and name not in ("flow", "gcbc"):
+            if (context.quick and name not in ("flow", "gcbc")) or time.monotonic() - began > BUDGET:
                 continue
             context.say(f"{name}, seed {seed}")
             data = play_data(context, arm.hours)
