@@ -183,7 +183,7 @@ class MultiContext(ChunkPolicy):
             raise ValueError(f"Words have shape {array.shape}; expected (n, {config.words_size}).")
         if config.vector_size:
             return array.astype(np.float32)
-        if array.dtype.kind not in "iu" or array.size and (array.min() < 0 or array.max() >= BUCKETS):
+        if array.dtype.kind not in "iu" or (array.size and (array.min() < 0 or array.max() >= BUCKETS)):
             raise ValueError(f"Words must be whole numbers in 0..{BUCKETS - 1}, as HashedWords gives them.")
         return array.astype(np.int64)
 

@@ -137,7 +137,9 @@ class Batches:
         )  # fmt: skip
         self._ends = np.asarray(data.episode_ends, np.int64)
         if spec.words and data.labelled is not None and data.labelled.words.shape[1] != spec.words:
-            raise ValueError(f"instructions have {data.labelled.words.shape[1]} columns where {spec.words} are expected")
+            raise ValueError(
+                f"instructions have {data.labelled.words.shape[1]} columns where {spec.words} are expected"
+            )
 
     def batch(self, i: int) -> dict[str, np.ndarray]:
         """The i-th batch; see `policies.offline` for what it holds."""

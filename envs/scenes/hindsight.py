@@ -1,4 +1,4 @@
-"""Which goals came true in stretches of recorded facts, judged as the environment judges: on the change since the start.
+"""Which goals came true in stretches of recorded facts, judged as the environment does: on the change since the start.
 
 A recorded row remembers the start of its own episode. Here every stretch is given a start of its own: where things
 were, how high each block has been since, and how far it has turned.
