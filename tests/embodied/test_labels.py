@@ -17,6 +17,7 @@ from envs.scenes.hindsight import came_true
 from envs.scenes.play import ScenePlay, play_env
 from envs.scenes.playroom import PlayroomVectorEnv
 from envs.scenes.scene import load
+from policies.multi_context import MultiContext
 from policies.text import HashedWords
 
 
@@ -37,19 +38,19 @@ def play(scene):
 
 def test_hindsight_agrees_with_the_environments_own_judgement(scene):
     tasks = list(scene.tasks)
-    env = PlayroomVectorEnv(2 * len(tasks), max_steps=10_000, terminate_on_success=False, sleep=False)
-    which = np.arange(2 * len(tasks)) % len(tasks)
+    env = PlayroomVectorEnv(len(tasks), max_steps=10_000, terminate_on_success=False, sleep=False)
+    which = np.arange(len(tasks))
     env.reset(seed=3, options={"which": which})
     expert, rows, when = ScriptedExpert(env), [env.facts.copy()], np.full(len(which), -1)
-    for t in range(1, 161):
+    for t in range(1, 121):
         info = env.step(expert.act())[4]
         rows.append(env.facts.copy())
         when = np.where((when < 0) & info["success"], t, when)
     env.close()
     facts = np.stack(rows, axis=1).reshape(-1, rows[0].shape[1])
-    start = np.arange(len(which)) * 161
-    found = came_true(facts, start, start + 160, tasks, scene)[np.arange(len(which)), which]
-    assert (when >= 0).mean() > 0.7
+    start = np.arange(len(which)) * 121
+    found = came_true(facts, start, start + 120, tasks, scene)[np.arange(len(which)), which]
+    assert (when >= 0).mean() > 0.6
     np.testing.assert_array_equal(np.where(found < 0, -1, found - start), when)
 
 
@@ -64,7 +65,7 @@ def test_few_windows_are_described_always_the_same_and_never_with_a_held_out_sen
     np.testing.assert_array_equal(labels.start, again.start)
     assert labels.windows == int(0.01 * play.steps) and labels.covered() <= labels.windows * 65
     episodes = [np.searchsorted(play.episode_ends, rows, side="right") for rows in (labels.start, labels.end)]
-    np.testing.assert_array_equal(*episodes)
+    np.testing.assert_array_equal(episodes[0], episodes[1])
     assert (labels.start < labels.end).all() and (labels.end - labels.start <= 64).all()
     sentences = phrasings(scene)
     held_out = {phrasing.held_out for phrasing in sentences.values() if phrasing.unheard}
@@ -134,7 +135,7 @@ def test_labelled_rows_lie_in_their_windows_and_leave_the_others_as_they_are(sce
     states = play.encoder.states(play.observations)
     for row, words in zip(batch["labelled_features"], batch["words"], strict=True):
         moments = np.flatnonzero((states == row[: play.encoder.state_size]).all(1))
-        fitting = (data.labelled.words == words).all(1)
+        fitting = (HashedWords().encode(labels.texts) == words).all(1)
         assert any((labels.start[fitting] <= m).any() and (m < labels.end[fitting]).any() for m in moments)
 
 
@@ -149,6 +150,7 @@ def test_an_exam_in_english_is_sat_without_sight_of_the_goal(tmp_path, scene, pl
     data = described(play, label_play(play.observations, play.episode_ends, scene))
     learner = make_learner("multi-context", data, hidden=(8,), context_hidden=(8,), chunk=4, execute=4)
     result = train_offline(learner, data, OfflineSettings(updates=3, batch=16, horizon=40), tmp_path)
+    assert isinstance(result.policy, MultiContext)
     exam = set_exam(["open_drawer", "push_red"], 2, 5)
     sentences = phrasings(scene)
     for way in WAYS:
@@ -162,6 +164,6 @@ def test_an_exam_in_english_is_sat_without_sight_of_the_goal(tmp_path, scene, pl
     for which in (exam, blind):
         act = told(result.policy, data.encoder, texts, HashedWords(), deterministic=True)
         steps.append(sit_exam(act, which, steps=10).steps)
-    np.testing.assert_array_equal(*steps)
+    np.testing.assert_array_equal(steps[0], steps[1])
     with pytest.raises(ValueError, match="unknown way 'sung'"):
         instructions(exam, sentences, "sung")

@@ -19,7 +19,7 @@ def make(**changes: Any) -> MultiContext:
     settings: dict[str, Any] = {
         "feature_size": 5, "state_size": 3, "action_size": 2, "chunk": 4, "execute": 4, "hidden": (64, 64),
         "context_hidden": (32,), "context_size": 16, "text_size": 8, "learning_rate": 3e-3, "warmup": 20,
-        "gradient_steps": 500,
+        "gradient_steps": 300,
     }  # fmt: skip
     return MultiContext(MultiContextConfig(**(settings | changes)))
 
@@ -41,7 +41,7 @@ def world(rng: np.random.Generator, size: int, labelled: int = 0) -> dict[str, n
 def trained() -> MultiContext:
     policy, rng = make(), np.random.default_rng(0)
     first = policy.update(world(rng, 128, 16))
-    for _ in range(499):
+    for _ in range(299):
         last = policy.update(world(rng, 128, 16))
     assert last["goal_error"] < 0.5 * first["goal_error"] and last["text_error"] < 0.5 * first["text_error"]
     assert last["alignment"] < 0.3 < first["alignment"]
