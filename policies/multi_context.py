@@ -4,18 +4,20 @@ With s the features of the state alone (the first S) and f those of state and go
 contexts in one space, and a flow over chunks (`policies.flow_bc`) acts on (s, context) without knowing which it was:
 
     G(f) = norm(MLP(f))        every moment of play, a later moment as its goal
-    T(w, s) = norm(MLP([w, s]))    moments of the few labelled windows (`policies.text` reads w)
+    T(w, s) = norm(MLP(silu((1 + a(w)) W s + b(w))))    moments of the few labelled windows (`policies.text` reads w)
 
     L = F(G(f)) + ``text_weight`` F(T(w, s)) + ``alignment`` |T(w, s) - sg G(f)|^2
 
 F is the flow's weighted squared error, the last term is a mean over the context's components, on labelled moments with
 their window's end as the goal; norm is to mean 0 and deviation 1. Nearly all that the flow learns, it learns from
-goals. T sees the state because what a sentence asks for does not change while it is done, and how far it is done does.
+goals. T sees the state because what a sentence asks for does not change while it is done, and how far it is done does;
+words scale what is seen, since which of the things in sight matters is all that most of them say.
 Columns of the goal never reach T nor, in a slot that was told something, the flow.
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -27,7 +29,7 @@ from policies.chunks import ChunkConfig, ChunkPolicy
 from policies.flow_bc import Flow
 from policies.networks import MLP
 from policies.offline import Batch, BatchSpec, expect
-from policies.text import BUCKETS, LONGEST, WordReader
+from policies.text import BUCKETS, LONGEST, WordReader, dropped
 
 __all__ = ["MultiContext", "MultiContextConfig"]
 
@@ -41,11 +43,12 @@ class MultiContextConfig(ChunkConfig):
     """
 
     context_size: int = 128
-    context_hidden: tuple[int, ...] = (256, 256)
+    context_hidden: tuple[int, ...] = (256, 256)  # of goals
+    text_hidden: int = 512
     text_size: int = 32
     vector_size: int = 0
     text_weight: float = 1.0
-    alignment: float = 0.1
+    alignment: float = 1.0
     sampling_steps: int = 5
     hidden: tuple[int, ...] = (384, 384, 384)
     frequencies: int = 8
@@ -54,7 +57,7 @@ class MultiContextConfig(ChunkConfig):
         super().__post_init__()
         if self.state_size < 1:
             raise ValueError("state_size must be at least 1: a text's context sees no more of the features.")
-        for name in ("context_size", "text_size", "sampling_steps"):
+        for name in ("context_size", "text_size", "text_hidden", "sampling_steps"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1.")
         if min(self.vector_size, self.text_weight, self.alignment) < 0:
@@ -76,10 +79,13 @@ class _Network(nn.Module):
         super().__init__()
         size, hidden = config.context_size, config.context_hidden
         self.state_size = config.state_size
-        self.reader = nn.Identity() if config.vector_size else WordReader(config.text_size)
+        self.reader = None if config.vector_size else WordReader(config.text_size)
         read = config.vector_size or config.text_size
         self.goal = MLP((config.feature_size, *hidden, size), "silu", 1.0, generator)
-        self.text = MLP((config.state_size + read, *hidden, size), "silu", 1.0, generator)
+        width = config.text_hidden
+        self.seen = MLP((config.state_size, width), "silu", math.sqrt(2.0), generator)
+        self.meant = MLP((read, 2 * width), "silu", 1.0, generator)
+        self.text = MLP((width, width, size), "silu", 1.0, generator)
         chunk = config.chunk * config.action_size
         self.flow = Flow(config.state_size + size, chunk, config.hidden, config.frequencies, generator)
 
@@ -87,9 +93,18 @@ class _Network(nn.Module):
         """Features [b, F] -> contexts [b, C]."""
         return _norm(self.goal(features))
 
-    def of_texts(self, features: torch.Tensor, words: torch.Tensor) -> torch.Tensor:
-        """Features [b, F], of which the first S are looked at, and encodings [b, E] -> contexts [b, C]."""
-        return _norm(self.text(torch.cat([features[:, : self.state_size], self.reader(words)], dim=-1)))
+    def of_texts(
+        self, features: torch.Tensor, words: torch.Tensor, generator: torch.Generator | None = None
+    ) -> torch.Tensor:
+        """Features [b, F], of which the first S are looked at, and encodings [b, E] -> contexts [b, C]; while learning,
+        the generator by which words of a reader of our own are dropped.
+        """
+        read = words
+        if isinstance(self.reader, WordReader):
+            read = self.reader(words, None if generator is None else dropped(words, generator))
+        scale, shift = self.meant(read).chunk(2, dim=-1)
+        seen = self.seen(features[:, : self.state_size]) * (1 + scale) + shift
+        return _norm(self.text(nn.functional.silu(seen)))
 
     def condition(self, features: torch.Tensor, context: torch.Tensor) -> torch.Tensor:
         """What the flow sees: [b, S + C]."""
@@ -141,7 +156,7 @@ class MultiContext(ChunkPolicy):
         with self._autocast():
             context = network.of_goals(features)
             if labelled:
-                told = network.of_texts(features[rows:], words)
+                told = network.of_texts(features[rows:], words, self._generator)
                 apart = (told - context[rows:].detach()).square().mean()
                 context = torch.cat([context[:rows], told])
             condition = network.condition(features, context)

@@ -148,7 +148,7 @@ def test_what_is_seldom_said_is_drawn_more_often_than_it_is_said():
 
 def test_an_exam_in_english_is_sat_without_sight_of_the_goal(tmp_path, scene, play):
     data = described(play, label_play(play.observations, play.episode_ends, scene))
-    learner = make_learner("multi-context", data, hidden=(8,), context_hidden=(8,), chunk=4, execute=4)
+    learner = make_learner("multi-context", data, hidden=(8,), context_hidden=(8,), text_hidden=8, chunk=4, execute=4)
     result = train_offline(learner, data, OfflineSettings(updates=3, batch=16, horizon=40), tmp_path)
     assert isinstance(result.policy, MultiContext)
     exam = set_exam(["open_drawer", "push_red"], 2, 5)

@@ -15,7 +15,9 @@ from embodied.evaluation.instruction_exam import WAYS
 def test_a_finished_seed_counts_again_and_a_damaged_table_is_refused(tmp_path, monkeypatch):
     monkeypatch.setattr(language_claims, "QUICK_STEPS", 4000)
     monkeypatch.setattr(language_claims, "QUICK_UPDATES", 2)
-    monkeypatch.setattr(language_claims, "CONFIG", {"hidden": (8,), "context_hidden": (8,), "execute": 8})
+    monkeypatch.setattr(
+        language_claims, "CONFIG", {"hidden": (8,), "context_hidden": (8,), "text_hidden": 8, "execute": 8}
+    )
     monkeypatch.setattr(language_claims, "set_exam", lambda tasks, *rest, **more: set_exam(tasks[:2], 1, 0))
     monkeypatch.setattr(language_claims, "sit_exam", partial(sit_exam, steps=3))
     context = Context(quick=True, results=tmp_path / "results", out=tmp_path / "out", say=lambda text: None)

@@ -18,8 +18,8 @@ TEXTS = ("go left", "go right")
 def make(**changes: Any) -> MultiContext:
     settings: dict[str, Any] = {
         "feature_size": 5, "state_size": 3, "action_size": 2, "chunk": 4, "execute": 4, "hidden": (64, 64),
-        "context_hidden": (32,), "context_size": 16, "text_size": 8, "learning_rate": 3e-3, "warmup": 20,
-        "gradient_steps": 300,
+        "context_hidden": (32,), "text_hidden": 32, "context_size": 16, "text_size": 8, "learning_rate": 3e-3,
+        "warmup": 20, "gradient_steps": 300,
     }  # fmt: skip
     return MultiContext(MultiContextConfig(**(settings | changes)))
 
