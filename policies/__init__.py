@@ -23,6 +23,7 @@ REGISTRY: dict[str, str] = {
     "beso": "policies.beso:BESO",
     "flow-bc": "policies.flow_bc:FlowBC",
     "gcbc": "policies.gcbc:GCBC",
+    "multi-context": "policies.multi_context:MultiContext",
     "latent-plans": "policies.latent_plans:LatentPlans",
     "act": "policies.act:ACT",
     "act-jepa": "policies.act_jepa:ACTJEPA",

@@ -19,7 +19,10 @@ and where a `BatchSpec` asks for it
     waypoint_features            float32[b, F]: moment t, a waypoint w = min(t + ``waypoint``, g) as its goal
     waypoint_next                float32[b, F]: moment t+1, goal w
     waypoint_goal                float32[b, F]: moment w, goal g
-    words      float32[b, E]     an instruction's encoding (E = ``words``); rows of zeros where there is none
+    words      int64 or float32[m, E]       instructions' encodings (E = ``words``) of m further moments t, each in a
+                                 labelled window; the data may have no labels, then this and the next are left out
+    labelled_features            float32[m, F]: moment t, its window's end as the goal
+    labelled_actions             float32[m, K, A]: the actions from t on
 """
 
 from __future__ import annotations

@@ -7,6 +7,7 @@ for. Batch i of a training depends on (seed, i) alone, so a training that goes o
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Protocol
 
 import numpy as np
@@ -15,9 +16,10 @@ from numba import njit
 from embodied.data.windows import WindowSampler
 from policies.offline import BatchSpec
 
-__all__ = ["Batches", "Concatenated", "Encoder", "Recorded"]
+__all__ = ["Batches", "Concatenated", "Encoder", "Labelled", "Recorded"]
 
 CURRENT, GEOMETRIC = 0.2, 0.5  # how goals for values are drawn; the rest are any moment of the data
+LABELLED = 0.25  # labelled rows of a batch, over the others
 
 
 class Encoder(Protocol):
@@ -68,10 +70,33 @@ class Concatenated:
 
 
 @dataclass(frozen=True, eq=False)
+class Labelled:
+    """m windows that were described: first and last rows start, end int64[m], and encodings words [m, E]."""
+
+    start: np.ndarray
+    end: np.ndarray
+    words: np.ndarray
+
+    def draw(self, n: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+        """n windows' numbers and a moment of each before its end; what is seldom said is drawn more often than it is
+        said (as the root of its count).
+        """
+        window = np.searchsorted(self._cumulative, rng.random(n), side="right").clip(max=len(self.start) - 1)
+        length = (self.end - self.start)[window]
+        return window, self.start[window] + (rng.random(n) * length).astype(np.int64)
+
+    @cached_property
+    def _cumulative(self) -> np.ndarray:
+        _, which, count = np.unique(self.words, axis=0, return_inverse=True, return_counts=True)
+        weight = count[which.ravel()] ** -0.5
+        return np.cumsum(weight) / weight.sum()
+
+
+@dataclass(frozen=True, eq=False)
 class Recorded:
     """Episodes end to end: observations float32[rows, NX], actions float32[rows, A] (the last row of an episode has
-    none of its own), episode_ends int64[episodes], and the encoder. ``words`` float32[rows, E] are instructions'
-    encodings where a moment belongs to a labelled window, zeros elsewhere. ``episodes`` restricts what is drawn from.
+    none of its own), episode_ends int64[episodes], and the encoder. ``episodes`` restricts what is drawn from, labelled
+    windows excepted.
     """
 
     observations: np.ndarray
@@ -79,6 +104,7 @@ class Recorded:
     episode_ends: np.ndarray
     encoder: Encoder
     episodes: np.ndarray | None = None
+    labelled: Labelled | None = None
     about: dict[str, object] = field(default_factory=dict)
 
     @property
@@ -110,6 +136,10 @@ class Batches:
             redraws=redraws if len(data.encoder.watched) else 0, episodes=data.episodes, least=max(1, spec.window - 1),
         )  # fmt: skip
         self._ends = np.asarray(data.episode_ends, np.int64)
+        if spec.words and data.labelled is not None and data.labelled.words.shape[1] != spec.words:
+            raise ValueError(
+                f"instructions have {data.labelled.words.shape[1]} columns where {spec.words} are expected"
+            )
 
     def batch(self, i: int) -> dict[str, np.ndarray]:
         """The i-th batch; see `policies.offline` for what it holds."""
@@ -148,7 +178,21 @@ class Batches:
             found["waypoint_features"] = encoder.features(x[start], between)
             found["waypoint_next"] = encoder.features(x[start + 1], between)
             found["waypoint_goal"] = encoder.features(x[way], wanted)
-        return found
+        return found | (self._labelled(i) if spec.words and data.labelled is not None else {})
+
+    def _labelled(self, i: int) -> dict[str, np.ndarray]:
+        """The labelled rows of the i-th batch, a quarter as many as the others."""
+        data, x = self.data, self.data.observations
+        assert data.labelled is not None
+        window, now = data.labelled.draw(max(1, int(LABELLED * self.size)), np.random.default_rng([self.seed, i, 1]))
+        last = self._ends[np.searchsorted(self._ends, now, side="right")] - 1
+        rows = np.minimum(now[:, None] + np.arange(self.spec.chunk), last[:, None] - 1)
+        goal = data.encoder.hindsight(x, now, data.labelled.end[window])
+        return {
+            "labelled_features": data.encoder.features(x[now], goal),
+            "labelled_actions": np.ascontiguousarray(data.actions[rows], np.float32),
+            "words": data.labelled.words[window],
+        }
 
 
 @njit(cache=True, nogil=True)

@@ -171,6 +171,10 @@ class Vocabulary:
             clauses.append(phrases[0] if rng is None else phrases[int(rng.integers(len(phrases)))])
         return " and ".join(clauses)
 
+    def paraphrases(self, goal: str) -> tuple[str, ...]:
+        """Every English sentence that `describe` may give for a goal, the canonical one first."""
+        return tuple(" and ".join(clauses) for clauses in product(*map(self._phrases, self.parse(goal))))
+
     def understand(self, instruction: str) -> str:
         """The goal of an English instruction (or a goal as it is); raises WordError listing what can be asked for."""
         if "(" in instruction:
