@@ -159,14 +159,9 @@ def _state(x, layout, o):
 
 @nb.njit(cache=True, nogil=True)
 def _to_carry(x, g, p):
-    """1 where a block that is not in the hand is to be lifted on its way: yes or no, however high it is carried."""
-    if g[p + B_PEAK] <= max(x[p + B_BOTTOM], g[p + B_BOTTOM]) + CARRIED:
-        return 0.0
-    near = 0.0
-    for k in range(3):
-        near += (x[p + k] - x[TOOL + k]) ** 2
-    in_hand = x[p + B_BOTTOM] > CARRIED and x[GRIP] < 0.0 and near < 0.035**2
-    return 0.0 if in_hand else 1.0
+    """1 where a block on the table is to leave it on its way: yes or no, however high it is carried."""
+    high = g[p + B_PEAK] > max(x[p + B_BOTTOM], g[p + B_BOTTOM]) + CARRIED
+    return 1.0 if high and x[p + B_BOTTOM] < CARRIED else 0.0
 
 
 @nb.njit(cache=True, nogil=True)

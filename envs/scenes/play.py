@@ -35,10 +35,9 @@ __all__ = ["BEHAVIOURS", "KINDS", "ScenePlay", "play_env", "undirected"]
 BEHAVIOURS = ("reach", "move", "lift", "push", "turn", "topple", "slide", "press", "store", "stack")
 KINDS = ("correlated", "markov")
 _REACH, _MOVE, _LIFT, _PUSH, _TURN, _TOPPLE, _SLIDE, _PRESS, _STORE, _STACK = range(len(BEHAVIOURS))
-_SHARES = np.cumsum([0.04, 0.13, 0.06, 0.27, 0.12, 0.10, 0.13, 0.05, 0.12, 0.03])  # tried; not all are possible
+_SHARES = np.cumsum([0.05, 0.13, 0.06, 0.30, 0.11, 0.12, 0.09, 0.06, 0.12, 0.03])  # tried; not all are possible
 _TRIES = 60
 _LONGEST = 250  # steps a behaviour may take
-_AGAIN = 0.6  # chance that what failed is tried again at once
 _SIGMA, _NOISE, _LABEL = 0, 1, 6  # columns of a slot's mood: noise level, noise (5), behaviour
 
 
@@ -70,28 +69,20 @@ def _draw(s, mood, x, counter, sigma, layout, area, spot):
     for b in range(blocks):
         if term_distance(x, HOLDING, b, 0, 0.0, 0.0, layout) > 0.0:
             held = b
-    last, thing = int(mood[_LABEL]), int(s[m.OBJECT])
-    failed = s[m.KIND] >= 0 and s[m.STATUS] == m.FAILED and uniform(counter, 0.0, 1.0) < _AGAIN
     mood[_SIGMA] = sigma * uniform(counter, 0.3, 1.5)
     s[m.SPEED] = uniform(counter, 0.5, 1.0)
     s[m.GAIN] = uniform(counter, 0.35, 0.65)
-    for attempt in range(_TRIES):
+    for _ in range(_TRIES):
         u = uniform(counter, 0.0, _SHARES[-1])
         kind = 0
         while u > _SHARES[kind]:
             kind += 1
         a = int(uniform(counter, 0.0, float(blocks))) if blocks > 0 else -1
-        again = failed and attempt < 10
-        if again:
-            kind = last
-            a = thing if kind in (_MOVE, _LIFT, _PUSH, _TURN, _TOPPLE, _STORE, _STACK) else a
-        if held >= 0 and not again and uniform(counter, 0.0, 1.0) < 0.7:
+        if held >= 0 and uniform(counter, 0.0, 1.0) < 0.7:
             a = held
             if kind in (_PUSH, _TOPPLE, _SLIDE, _PRESS):
                 kind = _MOVE
-        if (
-            kind == _MOVE and held < 0 and not again and uniform(counter, 0.0, 1.0) < 0.6
-        ):  # what was put away is taken out again
+        if kind == _MOVE and held < 0 and uniform(counter, 0.0, 1.0) < 0.6:  # what was put away is taken out again
             for b in range(blocks):
                 for c in range(slide.shape[0]):
                     if contained(x, b, c, False, layout) > 0.0 and _graspable(x, b, layout, area):
@@ -117,7 +108,7 @@ def _draw(s, mood, x, counter, sigma, layout, area, spot):
             m.begin(s, m.LIFT, a, uniform(counter, 6.0, 20.0))
             m.aim(s, m.AIM_WORLD, -1, 0.0, 0.0, 0.0, math.nan, carry)
         elif kind == _PUSH or kind == _TOPPLE:
-            angle, length = uniform(counter, -math.pi, math.pi), uniform(counter, 0.05, 0.17)
+            angle, length = uniform(counter, -math.pi, math.pi), uniform(counter, 0.05, 0.13)
             dx, dy = math.cos(angle), math.sin(angle)
             ex, ey = x[p] + dx * length, x[p + 1] + dy * length
             outside = ex < area[0] or ex > area[2] or ey < area[1] - 0.03 or ey > area[3] + 0.02
@@ -130,7 +121,7 @@ def _draw(s, mood, x, counter, sigma, layout, area, spot):
         elif kind == _SLIDE:
             if slides == 0:
                 continue
-            k = thing if again else int(uniform(counter, 0.0, float(slides)))
+            k = int(uniform(counter, 0.0, float(slides)))
             share = x[BLOCKS + BLOCK_STRIDE * blocks + 3 * k] / travel[k]
             goal = 0.97 if share < 0.5 else 0.0
             if extra < 0.2:
