@@ -61,7 +61,7 @@ def load_recorded(
         raise DatasetError(f"{dataset.source} holds no actions; there is nothing to learn from")
     encoder, scene = _encoder(dataset, observations)
     about = _about(dataset, observations, actions, ends) | ({"scene": scene} if scene else {})
-    return Recorded(observations, actions, ends, encoder, kept, about)
+    return Recorded(observations, actions, ends, encoder, kept, about=about)
 
 
 def play_store(text: str, seed: int, threads: int = 0, console: Console | None = None) -> Path:
