@@ -89,14 +89,15 @@ class GoalStates:
 @nb.njit(cache=True, nogil=True)
 def _peaks(facts, start, goal, blocks, out):
     for i in range(start.shape[0]):
-        near = 0 <= goal[i] - start[i] <= _LONGEST
         for b in range(blocks):
-            bottom = BLOCKS + BLOCK_STRIDE * b + B_BOTTOM
-            peak = facts[goal[i], bottom]
-            if near:
-                for row in range(start[i], goal[i]):
-                    peak = max(peak, facts[row, bottom])
-            out[i, BLOCKS + BLOCK_STRIDE * b + B_PEAK] = peak
+            at = BLOCKS + BLOCK_STRIDE * b
+            out[i, at + B_PEAK] = out[i, at + B_BOTTOM]
+        if 0 <= goal[i] - start[i] <= _LONGEST:
+            for row in range(start[i], goal[i]):  # row by row: each is fetched from memory once
+                x = facts[row]
+                for b in range(blocks):
+                    at = BLOCKS + BLOCK_STRIDE * b
+                    out[i, at + B_PEAK] = max(out[i, at + B_PEAK], x[at + B_BOTTOM])
 
 
 @nb.njit(cache=True, nogil=True)
