@@ -239,6 +239,8 @@ for _claim in (
           ">=", 0.855, "success", f"{_PLAY}_claims:headline", "30,000 steps of play, few updates", quick_target=0.0),
     Claim("play.b", "a push or a moved block costs the play policy less success than 18 cloned experts",
           ">", 0.0, "less lost", f"{_PLAY}_more_claims:disturbed", "small", quick_target=-1.0),
+    Claim("play.c", "two tasks away, one thing at a time with patience: success; without, and three away, beside it",
+          ">=", 0.5, "success", f"{_EVALUATION}.far_claims:far_goals", "small", quick_target=0.0),
     Claim("play.d", "ACT-JEPA's success less ACT's at equal parameters, on the same starts; its probes higher",
           ">=", -0.03, "success", f"{_PLAY}_more_claims:representations", "small", quick_target=-1.0),
     Claim("play.e", "BESO's success with 50 sampling steps less that with 3, on the same starts",
