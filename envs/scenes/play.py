@@ -239,10 +239,11 @@ def undirected(scene: Scene, seed: int) -> Callable[[np.ndarray, np.ndarray], np
     def act(facts: np.ndarray, _goals: np.ndarray) -> np.ndarray:
         n = len(facts)
         if not rows:
-            counters = np.array([[start_counter(seed, slot, 0)] for slot in range(n)], np.uint64)
-            rows.extend((np.full((n, m.SCRIPT), -1.0), np.zeros((n, 7)), counters))
+            drawn = np.array([[start_counter(seed, slot, 0)] for slot in range(n)], np.uint64)
+            rows.extend((np.full((n, m.SCRIPT), -1.0), np.zeros((n, 7)), drawn))
         actions, labels = np.zeros((n, 5), np.float32), np.zeros((n, 2), np.int8)
-        _play(*rows, facts, 0.2, 0.006, 0.9, layout, area, actions, labels)
+        scripts, moods, counters = rows
+        _play(scripts, moods, counters, facts, 0.2, 0.006, 0.9, layout, area, actions, labels)
         return actions
 
     return act

@@ -8,6 +8,7 @@ import pytest
 from embodied.evaluation.claims import ClaimError, Context
 from embodied.evaluation.far_claims import far_goals
 from embodied.planning.stitching import Stitched
+from policies.base import Policy
 
 
 class Line:
@@ -37,7 +38,7 @@ class Beside:
         return np.concatenate([facts, goals], axis=1)
 
 
-class OneThing:
+class OneThing(Policy):
     """Wants what it is asked for, as its action; notes what that was. Features in, [n, M] of wishes out."""
 
     def __init__(self):
@@ -49,6 +50,16 @@ class OneThing:
         self.asked.append((now != goal).copy())
         self.starts.append(episode_start)
         return goal - now, state
+
+    def seed(self, seed):
+        pass
+
+    def config_dict(self):
+        return {}
+
+    @classmethod
+    def build(cls, config):
+        return cls()
 
 
 def play(act, facts, goals, steps, stuck=()):
