@@ -34,7 +34,13 @@ class Encoder(Protocol):
 
     def states(self, facts: np.ndarray) -> np.ndarray: ...
 
-    def hindsight(self, facts: np.ndarray, start: np.ndarray, goal: np.ndarray) -> np.ndarray:
+    def past(self, facts: np.ndarray) -> np.ndarray:
+        """What `hindsight` looks back on, of all facts[rows, NX]; rows of no columns where there is nothing."""
+        ...
+
+    def hindsight(
+        self, facts: np.ndarray, start: np.ndarray, goal: np.ndarray, past: np.ndarray | None = None
+    ) -> np.ndarray:
         """Rows ``goal`` of facts[rows, NX] as goals of the moments ``start``, with what only hindsight tells."""
         ...
 
@@ -62,7 +68,12 @@ class Concatenated:
     def features(self, facts: np.ndarray, goals: np.ndarray) -> np.ndarray:
         return np.concatenate([self.states(facts), self.states(goals)], axis=1)
 
-    def hindsight(self, facts: np.ndarray, start: np.ndarray, goal: np.ndarray) -> np.ndarray:
+    def past(self, facts: np.ndarray) -> np.ndarray:
+        return np.zeros((len(facts), 0), np.float32)
+
+    def hindsight(
+        self, facts: np.ndarray, start: np.ndarray, goal: np.ndarray, past: np.ndarray | None = None
+    ) -> np.ndarray:
         return facts[goal]
 
     def states(self, facts: np.ndarray) -> np.ndarray:
@@ -136,6 +147,7 @@ class Batches:
             redraws=redraws if len(data.encoder.watched) else 0, episodes=data.episodes, least=max(1, spec.window - 1),
         )  # fmt: skip
         self._ends = np.asarray(data.episode_ends, np.int64)
+        self._past = data.encoder.past(data.observations)
         if spec.words and data.labelled is not None and data.labelled.words.shape[1] != spec.words:
             raise ValueError(
                 f"instructions have {data.labelled.words.shape[1]} columns where {spec.words} are expected"
@@ -148,7 +160,7 @@ class Batches:
         x = data.observations
         windows = self._sampler.sample(self.size, rng)
         start, goal = windows.start, windows.goal
-        wanted = encoder.hindsight(x, start, goal)
+        wanted = encoder.hindsight(x, start, goal, self._past)
         last = self._ends[np.searchsorted(self._ends, start, side="right")] - 1  # each episode's final observation
         found = {
             "features": encoder.features(x[start], wanted),
@@ -166,7 +178,7 @@ class Batches:
             valued = np.empty(self.size, np.int64)
             _value_goals(start, last, len(x), spec.discount, rng.random((self.size, 2)), valued)
             there = (valued == start).astype(np.float32)
-            aim = encoder.hindsight(x, start, valued)
+            aim = encoder.hindsight(x, start, valued, self._past)
             found["value_features"] = encoder.features(x[start], aim)
             found["next_features"] = encoder.features(x[start + 1], aim)
             found["rewards"], found["masks"] = there - 1.0, 1.0 - there
@@ -174,7 +186,7 @@ class Batches:
             found["features_next"] = encoder.features(x[start + 1], wanted)
         if spec.waypoint:
             way = np.minimum(start + spec.waypoint, goal)
-            between = encoder.hindsight(x, start, way)
+            between = encoder.hindsight(x, start, way, self._past)
             found["waypoint_features"] = encoder.features(x[start], between)
             found["waypoint_next"] = encoder.features(x[start + 1], between)
             found["waypoint_goal"] = encoder.features(x[way], wanted)
@@ -187,7 +199,7 @@ class Batches:
         window, now = data.labelled.draw(max(1, int(LABELLED * self.size)), np.random.default_rng([self.seed, i, 1]))
         last = self._ends[np.searchsorted(self._ends, now, side="right")] - 1
         rows = np.minimum(now[:, None] + np.arange(self.spec.chunk), last[:, None] - 1)
-        goal = data.encoder.hindsight(x, now, data.labelled.end[window])
+        goal = data.encoder.hindsight(x, now, data.labelled.end[window], self._past)
         return {
             "labelled_features": data.encoder.features(x[now], goal),
             "labelled_actions": np.ascontiguousarray(data.actions[rows], np.float32),

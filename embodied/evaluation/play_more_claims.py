@@ -297,7 +297,7 @@ class _Plain(Dataset[dict[str, np.ndarray]]):
 
     def __init__(self, data: Recorded, chunk: int, horizon: int) -> None:
         self.data, self.chunk, self.horizon = data, chunk, horizon
-        self.draws = np.random.default_rng(0)
+        self.draws, self.past = np.random.default_rng(0), data.encoder.past(data.observations)
 
     def __len__(self) -> int:
         return self.data.steps
@@ -316,7 +316,9 @@ class _Plain(Dataset[dict[str, np.ndarray]]):
                 break
         rows = np.minimum(np.arange(start, start + self.chunk), end - 2)
         where = np.array([start]), np.array([goal])
-        features = encoder.features(data.observations[where[0]], encoder.hindsight(data.observations, *where))
+        features = encoder.features(
+            data.observations[where[0]], encoder.hindsight(data.observations, *where, self.past)
+        )
         return {"features": features[0], "actions": data.actions[rows]}
 
 

@@ -71,12 +71,23 @@ class GoalStates:
         _features(facts, goals, self.layout, self.state_size, out)
         return out
 
-    def hindsight(self, facts: np.ndarray, start: np.ndarray, goal: np.ndarray) -> np.ndarray:
+    def past(self, facts: np.ndarray) -> np.ndarray:
+        """float32[rows, blocks] of recorded facts[rows, NX]: how high each block's lowest point was; for `hindsight`."""
+        blocks = len(self.layout[0][0])
+        return np.ascontiguousarray(
+            facts[:, BLOCKS + B_BOTTOM : BLOCKS + BLOCK_STRIDE * blocks : BLOCK_STRIDE], np.float32
+        )
+
+    def hindsight(
+        self, facts: np.ndarray, start: np.ndarray, goal: np.ndarray, past: np.ndarray | None = None
+    ) -> np.ndarray:
         """Rows ``goal`` of recorded facts[rows, NX] as the goals of moments ``start``: each block's peak is that of
         the way between, where they lie in order and at most 400 rows apart, else its height at the goal.
+
+        ``past`` of the same facts, where it is at hand: the way is then read from little memory.
         """
         out = facts[goal]
-        _peaks(facts, start, goal, len(self.layout[0][0]), out)
+        _peaks(self.past(facts) if past is None else past, start, goal, out)
         return out
 
     def states(self, facts: np.ndarray) -> np.ndarray:
@@ -87,17 +98,16 @@ class GoalStates:
 
 
 @nb.njit(cache=True, nogil=True)
-def _peaks(facts, start, goal, blocks, out):
+def _peaks(past, start, goal, out):
+    blocks = past.shape[1]
     for i in range(start.shape[0]):
+        near = 0 <= goal[i] - start[i] <= _LONGEST
         for b in range(blocks):
-            at = BLOCKS + BLOCK_STRIDE * b
-            out[i, at + B_PEAK] = out[i, at + B_BOTTOM]
-        if 0 <= goal[i] - start[i] <= _LONGEST:
-            for row in range(start[i], goal[i]):  # row by row: each is fetched from memory once
-                x = facts[row]
-                for b in range(blocks):
-                    at = BLOCKS + BLOCK_STRIDE * b
-                    out[i, at + B_PEAK] = max(out[i, at + B_PEAK], x[at + B_BOTTOM])
+            peak = past[goal[i], b]
+            if near:
+                for row in range(start[i], goal[i]):
+                    peak = max(peak, past[row, b])
+            out[i, BLOCKS + BLOCK_STRIDE * b + B_PEAK] = peak
 
 
 @nb.njit(cache=True, nogil=True)
