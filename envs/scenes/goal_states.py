@@ -72,7 +72,7 @@ class GoalStates:
         return out
 
     def past(self, facts: np.ndarray) -> np.ndarray:
-        """float32[rows, blocks] of recorded facts[rows, NX]: how high each block's lowest point was; for `hindsight`."""
+        """float32[rows, blocks] of recorded facts[rows, NX]: how high the lowest point of each block was."""
         blocks = len(self.layout[0][0])
         return np.ascontiguousarray(
             facts[:, BLOCKS + B_BOTTOM : BLOCKS + BLOCK_STRIDE * blocks : BLOCK_STRIDE], np.float32
