@@ -9,6 +9,7 @@ DISTRIBUTION = "embodied-repertoire"
 WORLDS = {  # name -> module and classes of the single and of the vector environment
     "Tabletop": ("envs.vector", "TabletopEnv", "TabletopVectorEnv"),
     "Playroom": ("envs.scenes.playroom", "PlayroomEnv", "PlayroomVectorEnv"),
+    "Discovery": ("envs.scenes.discovery", "DiscoveryEnv", "DiscoveryVectorEnv"),
     **{
         name: ("envs.scenes.goal_envs", f"{name}Env", f"{name}VectorEnv")
         for name in ("Reach", "Push", "PickPlace", "Stack", "DrawerPlace", "Rearrange")

@@ -7,6 +7,10 @@ estimation gives A_k; each is normalised over the rollout before the weighted su
 
 so the weights, not the accidental magnitudes of the rewards, say what matters. The floor is in the units of
 the reward: without one, the noise of a cost that is almost never incurred would be amplified to full size.
+
+Other rules, to compare with (`RULES`): one critic of the weighted sum of the rewards; the same of rewards each
+divided by the running spread of its returns; and for safety, critics each its own whose raw advantages are added,
+those of costs weighted by multipliers that grow while a cost is above its limit (`Multipliers`).
 """
 
 from __future__ import annotations
@@ -16,6 +20,9 @@ from collections.abc import Iterable, Sequence
 import torch
 
 from policies.networks import EnsembleMLP
+
+RULES = ("multi", "sum", "normalized_sum", "lagrangian")
+"""How K rewards become one advantage; all but multi and lagrangian have a single critic."""
 
 
 class Critics(EnsembleMLP):
@@ -60,10 +67,12 @@ def gae(
 
 
 def combine_advantages(
-    advantages: torch.Tensor, weights: torch.Tensor, floor: float = 1e-3
+    advantages: torch.Tensor, weights: torch.Tensor, floor: float | torch.Tensor = 1e-3
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """One advantage from K: ([..., K], [K]) -> ([...] with mean 0 and spread 1, the K standard deviations).
 
+    ``floor`` is one for all, or [K]. One that is a share of what the rewards' returns have spread over since the
+    beginning (`policies.normalization.ReturnScale`) guards against noise as well, and knows no units.
     Where all advantages are equal, or all weights zero, the result is zero.
     """
     flat = advantages.reshape(-1, advantages.shape[-1])
@@ -71,6 +80,34 @@ def combine_advantages(
     combined = (flat - mean) / spread.clamp(min=floor) @ weights
     total, centre = torch.std_mean(combined, correction=0)
     return ((combined - centre) / total.clamp(min=1e-8)).reshape(advantages.shape[:-1]), spread
+
+
+class Multipliers(torch.nn.Module):
+    """Lagrange multipliers of costs (rewards that are <= 0), by dual ascent on their mean a step.
+
+        l_c <- max(0, l_c + rate (mean cost_c - limit))        A = (sum_k w_k A_k + sum_c l_c A_c) / (1 + sum_c l_c)
+
+    with k over the rewards that are no costs, then centred and scaled to spread 1 (Ray, Achiam and Amodei 2019).
+    """
+
+    value: torch.Tensor
+
+    def __init__(self, costs: Sequence[bool], limit: float, rate: float) -> None:
+        super().__init__()
+        self.costs, self.limit, self.rate = torch.tensor(costs), limit, rate
+        self.register_buffer("value", torch.where(self.costs, 1.0, 0.0))
+
+    @torch.no_grad()
+    def observe(self, rewards: torch.Tensor) -> None:
+        """Take in a rollout's rewards [T, n, K]."""
+        excess = -rewards.flatten(0, 1).mean(dim=0) - self.limit
+        self.value.copy_(torch.where(self.costs, (self.value + self.rate * excess).clamp(min=0.0), 0.0))
+
+    def combine(self, advantages: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
+        """([..., K], [K]) -> [...] with mean 0 and spread 1."""
+        raw = advantages @ torch.where(self.costs, self.value, weights) / (1.0 + self.value.sum())
+        total, centre = torch.std_mean(raw, correction=0)
+        return (raw - centre) / total.clamp(min=1e-8)
 
 
 def clip_each_gradient(parameters: Iterable[torch.nn.Parameter], limit: float) -> None:

@@ -17,7 +17,8 @@ where R_k = A_k + V_k and s_k is the running spread of head k's discounted retur
 6. Gradients are clipped to norm 1 for the actor and for every critic on its own.
 7. A rollout is cut into equal minibatches, as many as come closest to the configured size.
 
-With `critic="sum"`, the ablation, one critic learns the weighted sum of the rewards.
+`critic` chooses how rewards are combined: see `multi_critic`. With "sum", the ablation, one critic learns their
+weighted sum.
 """
 
 from __future__ import annotations
@@ -44,7 +45,15 @@ from policies.checkpoint import (
 )
 from policies.cloning import fit_mean
 from policies.distributions import gaussian_kl, gaussian_log_prob
-from policies.multi_critic import Critics, clip_each_gradient, combine_advantages, explained_variance, gae
+from policies.multi_critic import (
+    RULES,
+    Critics,
+    Multipliers,
+    clip_each_gradient,
+    combine_advantages,
+    explained_variance,
+    gae,
+)  # fmt: skip
 from policies.networks import GripperMLP
 from policies.normalization import ObservationNorm, ReturnScale
 from policies.patience import lasting_noise
@@ -63,9 +72,13 @@ class MultiCriticPPOConfig:
     reward_names: tuple[str, ...] = ("reward",)
     weights: tuple[float, ...] = ()  # one a reward; () stands for ones
     discounts: tuple[float, ...] = (0.97,)  # one a reward, or one for all
-    critic: Literal["multi", "sum"] = "multi"
+    critic: Literal["multi", "sum", "normalized_sum", "lagrangian"] = "multi"
+    costs: tuple[str, ...] = ()  # lagrangian: the rewards that are costs, <= 0
+    cost_limit: float = 0.0  # lagrangian: mean cost a step up to which a multiplier falls
+    multiplier_rate: float = 1.0
     gae_lambda: float = 0.95
     advantage_floor: float = 1e-3  # in reward units
+    relative_floor: float = 0.0  # as a share of the spread of all returns so far
     hidden: tuple[int, ...] = (256, 256)
     critic_hidden: tuple[int, ...] = (256, 256)
     initial_std: float = 0.6
@@ -89,8 +102,12 @@ class MultiCriticPPOConfig:
 
     def __post_init__(self) -> None:
         heads = len(self.reward_names)
-        if self.critic not in ("multi", "sum"):
-            raise ValueError(f"Unknown critic {self.critic!r}; valid: multi, sum.")
+        if self.critic not in RULES:
+            raise ValueError(f"Unknown critic {self.critic!r}; valid: {', '.join(RULES)}.")
+        unknown = sorted(set(self.costs) - set(self.reward_names))
+        if unknown or (self.critic == "lagrangian") != bool(self.costs):
+            what = f"{unknown[0]!r} is none of them" if unknown else "which it needs, and nothing else has"
+            raise ValueError(f"costs of a lagrangian are some of {', '.join(self.reward_names)}; {what}.")
         if heads < 1 or self.observation_size < 1 or self.action_size < 1:
             raise ValueError("observation_size, action_size and the number of rewards must be at least 1.")
         for name in ("weights", "discounts"):
@@ -112,13 +129,19 @@ class _Networks(nn.Module):
     def __init__(self, config: MultiCriticPPOConfig, generator: torch.Generator) -> None:
         super().__init__()
         inputs, outputs = config.observation_size, config.action_size
-        discounts = config.discounts if config.critic == "multi" else config.discounts[:1]
+        several = config.critic in ("multi", "lagrangian")
+        discounts = config.discounts if several else config.discounts[:1]
         self.norm = ObservationNorm(inputs, config.observation_limit)
         self.actor = GripperMLP((inputs, *config.hidden, outputs), "elu", 0.01, generator)
         self.actor.limit = config.gripper_limit
         self.log_std = nn.Parameter(torch.full((outputs,), math.log(config.initial_std)))
         self.critics = Critics(len(discounts), inputs, config.critic_hidden, generator)
         self.scale = ReturnScale(discounts)
+        if config.critic == "normalized_sum":
+            self.spread = ReturnScale(config.discounts)
+        elif config.critic == "lagrangian":
+            costs = [name in config.costs for name in config.reward_names]
+            self.multipliers = Multipliers(costs, config.cost_limit, config.multiplier_rate)
 
 
 class MultiCriticPPO(LearnablePolicy):
@@ -149,7 +172,7 @@ class MultiCriticPPO(LearnablePolicy):
     @property
     def critic_names(self) -> tuple[str, ...]:
         """The names of the critics: the rewards', or "sum"."""
-        return self.config.reward_names if self.config.critic == "multi" else ("sum",)
+        return self.config.reward_names if self.config.critic in ("multi", "lagrangian") else ("sum",)
 
     @property
     def weights(self) -> tuple[float, ...]:
@@ -255,9 +278,12 @@ class MultiCriticPPO(LearnablePolicy):
         net, config = self.networks, self.config
         weights = torch.tensor(config.weights)
         rewards = rollout.rewards
-        if config.critic == "sum":
-            rewards, weights = (rewards @ weights)[..., None], torch.ones(1)
         done = rollout.terminated | rollout.truncated
+        if config.critic == "normalized_sum":
+            net.spread.observe(rewards, done)
+            rewards = rewards / net.spread.scale
+        if config.critic in ("sum", "normalized_sum"):
+            rewards, weights = (rewards @ weights)[..., None], torch.ones(1)
         net.scale.observe(rewards, done)
         scale = net.scale.scale
         inputs = net.norm(rollout.observations.flatten(0, 1))
@@ -269,7 +295,13 @@ class MultiCriticPPO(LearnablePolicy):
         next_values[bootstrapped] = further_values[rollout.slots :]
         discounts = net.scale.discounts
         advantages = gae(rewards, values, next_values, rollout.terminated, done, discounts, config.gae_lambda)
-        combined, spread = combine_advantages(advantages, weights, config.advantage_floor)
+        floor: float | torch.Tensor = config.advantage_floor
+        if config.relative_floor > 0.0:
+            floor = (config.relative_floor * scale).clamp(min=max(1e-9, config.advantage_floor))
+        combined, spread = combine_advantages(advantages, weights, floor)
+        if config.critic == "lagrangian":
+            net.multipliers.observe(rewards)
+            combined = net.multipliers.combine(advantages, weights)
         targets = advantages + values
         metrics: dict[str, float] = {}
         per_critic = {
@@ -366,6 +398,11 @@ class MultiCriticPPO(LearnablePolicy):
 
     # ---- saving
 
+    @property
+    def _return_scales(self) -> dict[str, ReturnScale]:
+        net = self.networks
+        return {"returns": net.scale} | ({"spread_returns": net.spread} if hasattr(net, "spread") else {})
+
     def config_dict(self) -> dict[str, Any]:
         return dataclasses.asdict(self.config)
 
@@ -380,12 +417,11 @@ class MultiCriticPPO(LearnablePolicy):
         load_module(self.networks, arrays)
 
     def training_arrays(self) -> Arrays:
-        returns = self.networks.scale.returns
         return {
             "generator": self._generator.get_state().numpy(),
             "sampling": self._sampling.get_state().numpy(),
             "learning_rate": np.array(self.learning_rate),
-            "returns": np.zeros((0, 0), np.float32) if returns is None else returns.numpy().copy(),
+            **{name: _running(scale) for name, scale in self._return_scales.items()},
             **with_prefix("actor_optimizer", optimizer_arrays(self._actor_optimizer)),
             **with_prefix("critic_optimizer", optimizer_arrays(self._critic_optimizer)),
         }
@@ -394,6 +430,12 @@ class MultiCriticPPO(LearnablePolicy):
         self._generator.set_state(torch.from_numpy(arrays["generator"]))
         self._sampling.set_state(torch.from_numpy(arrays["sampling"]))
         self.learning_rate = float(arrays["learning_rate"])
-        self.networks.scale.returns = torch.from_numpy(arrays["returns"]) if arrays["returns"].size else None
+        for name, scale in self._return_scales.items():
+            scale.returns = torch.from_numpy(arrays[name]) if arrays[name].size else None
         load_optimizer(self._actor_optimizer, without_prefix("actor_optimizer", arrays))
         load_optimizer(self._critic_optimizer, without_prefix("critic_optimizer", arrays))
+
+
+def _running(scale: ReturnScale) -> np.ndarray:
+    """The running returns of every slot, empty before any data."""
+    return np.zeros((0, 0), np.float32) if scale.returns is None else scale.returns.numpy().copy()

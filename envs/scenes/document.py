@@ -40,6 +40,7 @@ _SECTIONS = (
     "places",
     "area",
     "workspace",
+    "table",
     "tasks",
     "timestep",
 )
@@ -110,6 +111,7 @@ class Document:
     places: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     area: tuple[float, float, float, float] = (0.36, 0.0, 0.60, 0.22)  # low x, low y, high x, high y of block starts
     workspace: tuple[float, ...] = (0.30, -0.41, 0.014, 0.68, 0.38, 0.32)  # low x y z, high x y z of the tool
+    table: tuple[float, float, float, float] | None = None  # its edges, as area; None: endless
     tasks: Mapping[str, str] = field(default_factory=dict)
     timestep: float = 0.01
     lines: Mapping[str, int] = field(default_factory=dict)
@@ -168,7 +170,7 @@ def parse(text: str, source: str = "scene", folder: Path | None = None) -> Docum
         raise whole.wrong(
             f"robot = {_shown(robot)} must be builtin, or a mapping with a file, a tool and home", "robot"
         )
-    for key, size in (("area", 4), ("workspace", 6)):
+    for key, size in (("area", 4), ("workspace", 6), ("table", 4)):
         if key in values:
             fields[key] = whole.vector(key, size)
             if any(low >= high for low, high in zip(fields[key], fields[key][size // 2 :], strict=False)):

@@ -53,6 +53,8 @@ class GoalVectorEnv(WorldVectorEnv):
         blocks: how many cubes, 1 to 6 (Reach has none).
         reward: ``sparse`` (0 or -1) or ``dense``.
         tolerance: m within which a goal counts as reached.
+        goal_range: m from where its cube begins within which a cube's goal lies (gymnasium-robotics' Fetch: 0.15, with
+            a tolerance of 0.05); None: anywhere in the area. For push and pick_place.
         others: `WorldVectorEnv`'s.
     """
 
@@ -66,6 +68,7 @@ class GoalVectorEnv(WorldVectorEnv):
         blocks: int | None = None,
         reward: str = "sparse",
         tolerance: float = 0.03,
+        goal_range: float | None = None,
         max_steps: int = 60,
         hold: int = 1,
         terminate_on_success: bool = False,
@@ -80,6 +83,10 @@ class GoalVectorEnv(WorldVectorEnv):
                 f"blocks = {count}, tolerance = {tolerance}: {self.kind} takes {least} to 6 blocks and a tolerance "
                 "in (0, 1) m"
             )
+        if goal_range is not None and (self.kind not in ("push", "pick_place") or not goal_range > 1.2 * _AWAY):
+            raise ValueError(
+                f"goal_range = {goal_range} of {self.kind}: push and pick_place have one, of > {1.2 * _AWAY:.3f} m"
+            )
         scene = "drawer_cubes" if self.kind == "drawer_place" else "cubes"
         super().__init__(
             num_envs, world.pop("scene", scene), blocks=count, max_steps=max_steps, hold=hold,
@@ -89,6 +96,7 @@ class GoalVectorEnv(WorldVectorEnv):
             raise ValueError(f"scene '{self.scene.name}' has no drawer as its first container; {self.kind} needs one")
         n, size = num_envs, feature_count(*self.sizes)
         self.reward, self.tolerance = reward, float(tolerance)
+        self.goal_range = np.inf if goal_range is None else float(goal_range)
         self.goal_size = 3 if self.kind == "reach" else 3 * count
         flat = gym.spaces.Box(-LIMIT, LIMIT, (size,), np.float32)
         goal = gym.spaces.Box(-10.0, 10.0, (self.goal_size,), np.float64)
@@ -134,7 +142,7 @@ class GoalVectorEnv(WorldVectorEnv):
     def _begun(self, slots, places) -> None:
         draw_goals(
             KINDS.index(self.kind), self._seed, slots, self.episodes[slots], self.facts, self._layout, self._area,
-            self._workspace, self.goal,
+            self._workspace, self.goal_range, self.goal,
         )  # fmt: skip
         see(slots, self.kind == "reach", self.facts, self._layout, self._achieved, self._features)
 
@@ -182,7 +190,7 @@ def _store(counter, x, layout, g):
 
 
 @nb.njit(cache=True, nogil=True)
-def draw_goals(kind, seed, slots, episodes, facts, layout, area, workspace, goal):
+def draw_goals(kind, seed, slots, episodes, facts, layout, area, workspace, within, goal):
     """Draws goals float64[n, G] of ``slots`` from (seed, slot, episode) alone, given where things are."""
     (bq, _, half, _), _, _, _ = layout
     blocks = bq.shape[0]
@@ -208,7 +216,8 @@ def draw_goals(kind, seed, slots, episodes, facts, layout, area, workspace, goal
                 g[3 * b] = uniform(counter, area[0], area[2])
                 g[3 * b + 1] = uniform(counter, area[1], area[3])
                 g[3 * b + 2] = half[b, 2] + (uniform(counter, 0.05, 0.20) if air else 0.0)
-                fine = (g[3 * b] - x[p]) ** 2 + (g[3 * b + 1] - x[p + 1]) ** 2 > _AWAY**2
+                far = (g[3 * b] - x[p]) ** 2 + (g[3 * b + 1] - x[p + 1]) ** 2
+                fine = _AWAY**2 < far < within**2
                 for other in range(blocks):
                     q = BLOCKS + BLOCK_STRIDE * other
                     if (

@@ -21,6 +21,7 @@ __all__ = ["Layout", "Scene", "load"]
 
 _NAMES = f"names must be single words of letters, digits and _, other than {ANYWHERE}"
 _HARD = (0.98, 0.997, 0.001, 0.5, 2)  # the table: what the arm presses down sinks half as deep as by default
+_THICK = 0.03  # half of how thick a table with edges is, m
 _OVERLAP = 0.001  # m that two parts may reach into each other before the scene counts as broken
 _AREA = "the area"
 _CAMERAS = {"front": ((1.35, 0.42, 0.72), (0.44, 0.0, 0.08)), "top": ((0.48, 0.02, 1.45), (0.4799, 0.02, 0.0))}
@@ -207,8 +208,13 @@ def _empty(document: Document) -> tuple[mujoco.MjSpec, Robot | None]:
     option.impratio = 10
     spec.visual.global_.offwidth, spec.visual.global_.offheight = 960, 720
     spec.worldbody.add_light(pos=(0.9, 0.5, 1.6), dir=(-0.4, -0.4, -1), type=mujoco.mjtLightType.mjLIGHT_DIRECTIONAL)
+    shape, size, pos = mujoco.mjtGeom.mjGEOM_PLANE, (1.2, 1.2, 0.1), (0.0, 0.0, 0.0)
+    if document.table:  # a slab with edges
+        low_x, low_y, high_x, high_y = document.table
+        shape, size = mujoco.mjtGeom.mjGEOM_BOX, ((high_x - low_x) / 2, (high_y - low_y) / 2, _THICK)
+        pos = ((low_x + high_x) / 2, (low_y + high_y) / 2, -_THICK)
     spec.worldbody.add_geom(
-        name="table", type=mujoco.mjtGeom.mjGEOM_PLANE, size=(1.2, 1.2, 0.1), rgba=(0.80, 0.78, 0.74, 1),
+        name="table", type=shape, size=size, pos=pos, rgba=(0.80, 0.78, 0.74, 1),
         contype=TABLE[0], conaffinity=TABLE[1], solimp=_HARD, solmix=1000,  # its hardness counts in every contact
     )  # fmt: skip
     if document.robot:
