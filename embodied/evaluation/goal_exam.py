@@ -71,12 +71,14 @@ class Answers:
 
     def summary(self) -> dict[str, Any]:
         """As JSON values: the average, Wilson's interval of all questions together, and each task's rate."""
-        lower, upper = wilson(int(self.success.sum()), len(self.exam))
+        solved = int(self.success.sum())
+        lower, upper = wilson(solved, len(self.exam))
         return {
             "rate": self.rate,
             "lower": float(lower),
             "upper": float(upper),
             "n": len(self.exam),
+            "solved": solved,
             "by_task": self.by_task,
         }
 

@@ -1,5 +1,5 @@
 """More claims about learning from play: disturbances (play.b), ACT-JEPA (play.d), few steps and latency (play.e), data
-(play.g). Policies are those of `embodied.evaluation.play_claims`, trained where they are not there yet.
+(play.g). Policies are those of `embodied.evaluation.arms`, trained where they are not there yet.
 """
 
 from __future__ import annotations
@@ -15,9 +15,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from embodied.data.batches import Batches, Recorded
-from embodied.evaluation.claims import Context, Measurement, versions
-from embodied.evaluation.goal_exam import AFTER, STEPS, Act, Exam, acting, set_exam, sit_exam
-from embodied.evaluation.play_claims import (
+from embodied.evaluation.arms import (
     ARMS,
     SCENE,
     TEST_SEED,
@@ -26,8 +24,11 @@ from embodied.evaluation.play_claims import (
     keep,
     kept,
     play_data,
+    table_path,
     trained,
-)  # fmt: skip
+)
+from embodied.evaluation.claims import Context, Measurement
+from embodied.evaluation.goal_exam import AFTER, STEPS, Act, Exam, acting, set_exam, sit_exam
 from embodied.training.offline import make_learner
 from envs.scenes.experts import ScriptedExpert
 from envs.scenes.goal_states import GoalStates
@@ -104,9 +105,8 @@ def cloned_experts(context: Context, exam: Exam, seed: int) -> Act:
 def disturbed(context: Context) -> Measurement:
     """play.b: how much less the play policy loses to a push or a moved block than the cloned experts do, in success."""
     seeds = context.seeds_or(1)
-    name = "play.b.arms.json"
-    table = kept(context, name)
-    stamp = {"versions": versions(), "quick": context.quick}
+    path = table_path(context, "play.b.arms.json")
+    table = kept(path)
     exam = exam_of(context)
     for seed in seeds:
         for who in ("play", "18 experts"):
@@ -124,7 +124,7 @@ def disturbed(context: Context) -> Measurement:
                 for kind in (None, "push", "move")
             }
             table.setdefault(who, {})[str(seed)] = found
-            keep(context, table, stamp, name)
+            keep(path, table, quick=context.quick)
             context.say(f"{who}, seed {seed}: " + ", ".join(f"{k} {v['rate']:.3f}" for k, v in found.items()))
 
     def loss(who: str) -> float:
@@ -146,9 +146,8 @@ def representations(context: Context) -> Measurement:
     from policies.act import ACT
 
     seeds = context.seeds_or(1 if context.quick else 5)
-    name = "play.d.arms.json"
-    table = kept(context, name)
-    stamp = {"versions": versions(), "quick": context.quick}
+    path = table_path(context, "play.d.arms.json")
+    table = kept(path)
     base: dict[str, Any] = {"execute": 8, "precision": "bfloat16", "latent_size": 0}
     arms = {"act": Arm("act", base, updates=4_000)} | {
         f"act-jepa, {kind}": Arm("act-jepa", base | {"collapse": kind}, updates=4_000)
@@ -176,7 +175,7 @@ def representations(context: Context) -> Measurement:
                 "success": answers.success.astype(int).tolist(), "r2": probe.mean, "r2_ahead": ahead.mean,
                 "metrics": result.metrics, "seconds": result.seconds,
             }  # fmt: skip
-            keep(context, table, stamp, name)
+            keep(path, table, quick=context.quick)
             context.say(f"{who}, seed {seed}: {answers.rate:.3f}, R² {probe.mean:.3f}, a second ahead {ahead.mean:.3f}")
     ours, theirs = table["act-jepa, ema"], table["act"]
     gaps = [np.mean(ours[str(s)]["success"]) - np.mean(theirs[str(s)]["success"]) for s in seeds]
