@@ -30,8 +30,8 @@ from envs.scenes.goal_states import GoalStates
 from envs.scenes.scene import load
 
 __all__ = [
-    "ARMS", "EACH", "FLOW", "SCENE", "TEST_SEED", "Arm", "Table", "about_of", "exam_of", "keep", "kept", "play_data",
-    "pooled", "table_path", "trained",
+    "ARMS", "EACH", "FLOW", "SCENE", "TEST_SEED", "Arm", "Table", "about_of", "exam_of", "keep", "kept", "matching",
+    "play_data", "pooled", "table_path", "trained",
 ]  # fmt: skip
 
 SCENE = "playroom"
@@ -143,6 +143,19 @@ def keep(path: Path, table: Mapping[str, Any], **stamp: Any) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     content = {"versions": versions(), **stamp, "arms": table}
     replace_file(path, (json.dumps(content, indent=1, sort_keys=True) + "\n").encode())
+
+
+def matching(table: Table, abouts: Mapping[str, Any]) -> tuple[Table, list[str]]:
+    """The rows measured with what ``abouts`` (arm → about) says, and the names of the others, which do not count."""
+    found: Table = {}
+    left_out = []
+    for name, rows in table.items():
+        for seed, row in rows.items():
+            if name in abouts and row.get("about") == abouts[name]:
+                found.setdefault(name, {})[seed] = row
+            else:
+                left_out.append(f"{name}, seed {seed}")
+    return found, left_out
 
 
 def pooled(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

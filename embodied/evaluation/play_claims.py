@@ -20,6 +20,7 @@ from embodied.evaluation.arms import (
     exam_of,
     keep,
     kept,
+    matching,
     play_data,
     pooled,
     table_path,
@@ -41,13 +42,14 @@ def headline(context: Context) -> Measurement:
     """play.a: average success over the 18 tasks of the best arm with all its seeds, other arms and rows beside it."""
     seeds = context.seeds_or(1 if context.quick else 5)
     path = table_path(context, KEPT)
-    table = kept(path)
+    table, untrained = kept(path), _untrained()
+    abouts = {name: about_of(context, arm) for name, arm in ARMS.items()}
+    abouts |= {name: {"policy": name, "quick": context.quick, "each": EACH} for name in untrained}
     exam: Exam | None = None
     began = time.monotonic()
     for name, arm in ARMS.items():
         for seed in seeds if name == "flow" else seeds[:1]:
-            about = about_of(context, arm)
-            if table.get(name, {}).get(str(seed), {}).get("about") == about:
+            if table.get(name, {}).get(str(seed), {}).get("about") == abouts[name]:
                 continue
             if (context.quick and name not in ("flow", "gcbc")) or time.monotonic() - began > BUDGET:
                 continue
@@ -56,15 +58,16 @@ def headline(context: Context) -> Measurement:
             result = trained(context, name, arm, seed, data)
             exam = exam or exam_of(context)
             answers = sit_exam(acting(result.policy, data.encoder), exam)
-            row = {"about": about, "seconds": result.seconds, "metrics": result.metrics} | answers.summary()
+            row = {"about": abouts[name], "seconds": result.seconds, "metrics": result.metrics} | answers.summary()
             table.setdefault(name, {})[str(seed)] = row
             keep(path, table, quick=context.quick)
             context.say(f"{name}, seed {seed}: {answers.rate:.3f} after {result.seconds / 60:.1f} min")
-    for name, act in rows(context, exam).items():
-        if name not in table:
+    for name, act in untrained.items():
+        if table.get(name, {}).get("0", {}).get("about") != abouts[name]:
             exam = exam or exam_of(context)
-            table[name] = {"0": sit_exam(act, exam).summary()}
+            table.setdefault(name, {})["0"] = {"about": abouts[name]} | sit_exam(act, exam).summary()
             keep(path, table, quick=context.quick)
+    table, left_out = matching(table, abouts)
     found = {name: _pooled(list(by_seed.values())) for name, by_seed in table.items()}
     best = max((name for name in found if name in ARMS), key=lambda name: (found[name]["seeds"], found[name]["rate"]))
     interval = bootstrap_interval(found[best]["by_seed"], np.mean, resamples=10_000)
@@ -75,13 +78,15 @@ def headline(context: Context) -> Measurement:
     }
     missing = [name for name in (*ARMS, "18 experts") if name not in found]
     details = {
-        "arms": found, "best": best, "missing": missing, "kept": KEPT, "questions": EACH,
+        "arms": found, "best": best, "missing": missing, "left out": left_out, "kept": KEPT,
+        "questions": EACH,
         "reduced": "a rebuilt room, scripted play, states instead of pixels; goals from a scripted expert's end state",
     }  # fmt: skip
+    seeds = tuple(sorted(map(int, table[best])))
     return Measurement(found[best]["rate"], interval, seeds, found[best]["n"], conditions, details)
 
 
-def rows(context: Context, exam: Exam | None) -> dict[str, Act]:
+def _untrained() -> dict[str, Act]:
     """What needs no training: undirected play, which reaches a goal by chance, and uniformly random actions."""
     draws = np.random.default_rng(0)
     return {
