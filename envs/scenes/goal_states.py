@@ -37,12 +37,13 @@ from envs.scenes.features import (
 )
 from envs.scenes.scene import Scene
 
-__all__ = ["GoalStates"]
+__all__ = ["COARSE", "GoalStates", "all_differ"]
 
 _BLOCK_STATE, _SLIDE_STATE, _LAMP_STATE = 18, 6, 5
 _BLOCK_GOAL, _SLIDE_GOAL, _LAMP_GOAL, _FOCUS = 13, 2, 1, 39
 MOVED, TURNED, FALLEN, SLID = 0.02, 0.3, 0.3, 0.03  # m, rad, share of upright, m: changes that goals are drawn for
-_MOVED, _TURNED, _FALLEN, _SLID = 0.01, 0.12, 0.2, 0.008  # from where on a thing is not yet as it shall be
+COARSE = (MOVED, TURNED, FALLEN, SLID)
+_FINE = (0.01, 0.12, 0.2, 0.008)  # from where on features say that a thing is not yet as it shall be
 CARRIED = 0.02  # m a block is lifted on its way, beyond where it is and shall be, for the goal to say so
 _LONGEST = 400  # rows that hindsight looks back over
 
@@ -149,25 +150,52 @@ def _to_carry(x, g, p):
 
 
 @nb.njit(cache=True, nogil=True)
-def _wanted(x, g, layout, o):
-    """Fills o[S:] from a row of facts and the goal's."""
+def things_differ(x, g, layout, limits, out):
+    """Fills out bool[M], blocks, slides, lamps: which things are not as the goal has them.
+
+    By more than ``limits``: m moved, sine turned, share of upright fallen, m slid.
+    """
+    (bq, _, _, _), (sq, _, _, _, _), (lq, _), _ = layout
+    moved, turned, fallen, slid = limits
+    blocks, slides = bq.shape[0], sq.shape[0]
+    for b in range(blocks):
+        p = BLOCKS + BLOCK_STRIDE * b
+        away = 0.0
+        for k in range(3):
+            away = max(away, abs(g[p + k] - x[p + k]))
+        turn, rise = g[p + B_YAW] - x[p + B_YAW], g[p + B_UP] - x[p + B_UP]
+        out[b] = away > moved or abs(math.sin(turn)) > turned or abs(rise) > fallen
+    at = BLOCKS + BLOCK_STRIDE * blocks
+    for k in range(blocks, blocks + slides + lq.shape[0]):
+        out[k] = abs(g[at] - x[at]) > (slid if k < blocks + slides else 0.5)
+        at += 3
+
+
+@nb.njit(cache=True, nogil=True)
+def all_differ(facts, goals, layout, limits, out):
+    """`things_differ` for every row: out bool[n, M]."""
+    for i in range(facts.shape[0]):
+        things_differ(facts[i], goals[i], layout, limits, out[i])
+
+
+@nb.njit(cache=True, nogil=True)
+def _wanted(x, g, layout, differs, o):
+    """Fills o[S:] from a row of facts and the goal's; differs bool[M]: which things shall change."""
     (bq, _, _, _), (sq, _, _, _, _), (lq, _), _ = layout
     c = 0
     for b in range(bq.shape[0]):
         p = BLOCKS + BLOCK_STRIDE * b
-        away = 0.0
         for k in range(3):
             wanted = g[p + k] - x[p + k]
             o[c + k] = wanted * 6.0
             o[c + 3 + k] = clip(wanted * 40.0, 2.0)
-            away = max(away, abs(wanted))
-        turn, rise = g[p + B_YAW] - x[p + B_YAW], g[p + B_UP] - x[p + B_UP]
+        turn = g[p + B_YAW] - x[p + B_YAW]
         o[c + 6] = math.sin(turn)
         o[c + 7] = 1.0 - math.cos(turn)
         o[c + 8] = math.sin(2.0 * turn)
         o[c + 9] = 1.0 - math.cos(2.0 * turn)
-        o[c + 10] = rise
-        o[c + 11] = 1.0 if away > _MOVED or abs(math.sin(turn)) > _TURNED or abs(rise) > _FALLEN else 0.0
+        o[c + 10] = g[p + B_UP] - x[p + B_UP]
+        o[c + 11] = 1.0 if differs[b] else 0.0
         o[c + 12] = _to_carry(x, g, p)
         c += 13
     at = BLOCKS + BLOCK_STRIDE * bq.shape[0]
@@ -180,13 +208,13 @@ def _wanted(x, g, layout, o):
         o[c] = g[at] - x[at]
         c += 1
         at += 3
-    _focus(x, g, layout, o[c : c + _FOCUS])
+    _focus(x, g, layout, differs, o[c : c + _FOCUS])
     for k in range(c + _FOCUS):
         o[k] = clip(o[k], LIMIT)
 
 
 @nb.njit(cache=True, nogil=True)
-def _focus(x, g, layout, o):
+def _focus(x, g, layout, differs, o):
     """Fills o[:_FOCUS] with the thing nearest to the tool of those that shall change; zeros where none shall."""
     (bq, _, half, _), (sq, _, axis, handle, _), (lq, top), _ = layout
     for k in range(o.shape[0]):
@@ -194,28 +222,25 @@ def _focus(x, g, layout, o):
     best, kind, which = np.inf, -1, 0
     for b in range(bq.shape[0]):
         p = BLOCKS + BLOCK_STRIDE * b
-        away, near = 0.0, 0.0
+        near = 0.0
         for k in range(3):
-            away = max(away, abs(g[p + k] - x[p + k]))
             near += (x[p + k] - x[TOOL + k]) ** 2
-        turn, rise = g[p + B_YAW] - x[p + B_YAW], g[p + B_UP] - x[p + B_UP]
-        if (away > _MOVED or abs(math.sin(turn)) > _TURNED or abs(rise) > _FALLEN) and near < best:
+        if differs[b] and near < best:
             best, kind, which = near, 0, b
     at = BLOCKS + BLOCK_STRIDE * bq.shape[0]
     for s in range(sq.shape[0]):
         near = 0.0
         for k in range(3):
             near += (handle[s, k] + axis[s, k] * x[at] - x[TOOL + k]) ** 2
-        if abs(g[at] - x[at]) > _SLID and near < best:
+        if differs[bq.shape[0] + s] and near < best:
             best, kind, which = near, 1, s
         at += 3
     for i in range(lq.shape[0]):
         near = 0.0
         for k in range(3):
             near += (top[i, k] - x[TOOL + k]) ** 2
-        if abs(g[at] - x[at]) > 0.5 and near < best:
+        if differs[bq.shape[0] + sq.shape[0] + i] and near < best:
             best, kind, which = near, 2, i
-        at += 3
     if kind < 0:
         return
     o[kind] = 1.0
@@ -257,9 +282,11 @@ def _focus(x, g, layout, o):
 
 @nb.njit(cache=True, nogil=True)
 def _features(facts, goals, layout, size, out):
+    differs = np.empty(layout[0][0].shape[0] + layout[1][0].shape[0] + layout[2][0].shape[0], np.bool_)
     for i in range(facts.shape[0]):
         _state(facts[i], layout, out[i])
-        _wanted(facts[i], goals[i], layout, out[i, size:])
+        things_differ(facts[i], goals[i], layout, _FINE, differs)
+        _wanted(facts[i], goals[i], layout, differs, out[i, size:])
 
 
 @nb.njit(cache=True, nogil=True)
