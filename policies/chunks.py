@@ -6,26 +6,17 @@ is learnt is a displacement to come rather than jitter, and a squared error on i
 
 from __future__ import annotations
 
-import dataclasses
 from abc import abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
 from torch import nn
 
-from policies.base import State, as_batch, config_from_dict
-from policies.checkpoint import (
-    Arrays,
-    load_module,
-    load_optimizer,
-    module_arrays,
-    optimizer_arrays,
-    with_prefix,
-    without_prefix,
-)
+from policies.base import State, as_batch
+from policies.checkpoint import Arrays, load_module, module_arrays, with_prefix, without_prefix
 from policies.distributions import mix, slot_noise
 from policies.offline import BatchSpec, OfflinePolicy, cosine_rate
 
@@ -210,13 +201,6 @@ class ChunkPolicy(OfflinePolicy):
 
     # ---- saving
 
-    def config_dict(self) -> dict[str, Any]:
-        return dataclasses.asdict(self.config)
-
-    @classmethod
-    def build(cls, config: Mapping[str, Any]) -> Self:
-        return cls(config_from_dict(cls.config_class, config))  # type: ignore[call-arg]
-
     def arrays(self) -> Arrays:
         return module_arrays(self.average)
 
@@ -228,14 +212,12 @@ class ChunkPolicy(OfflinePolicy):
         return {
             "generator": self._generator.get_state().numpy(),
             "sampling": self._sampling.get_state().numpy(),
-            "steps": np.array([self.steps, self.gradient_steps]),
             **with_prefix("network", module_arrays(self.network)),
-            **with_prefix("optimizer", optimizer_arrays(self._optimizer)),
+            **super().training_arrays(),
         }
 
     def load_training_arrays(self, arrays: Arrays) -> None:
         self._generator.set_state(torch.from_numpy(arrays["generator"]))
         self._sampling.set_state(torch.from_numpy(arrays["sampling"]))
-        self.steps, self.gradient_steps = (int(count) for count in arrays["steps"])
         load_module(self.network, without_prefix("network", arrays))
-        load_optimizer(self._optimizer, without_prefix("optimizer", arrays))
+        super().load_training_arrays(arrays)

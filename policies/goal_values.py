@@ -9,26 +9,17 @@ negative log density of an action is half its squared distance to the mean and a
 from __future__ import annotations
 
 import copy
-import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import nn
 
-from policies.base import State, as_batch, config_from_dict
-from policies.checkpoint import (
-    Arrays,
-    load_module,
-    load_optimizer,
-    module_arrays,
-    optimizer_arrays,
-    with_prefix,
-    without_prefix,
-)
+from policies.base import State, as_batch
+from policies.checkpoint import Arrays, load_module, module_arrays, with_prefix, without_prefix
 from policies.networks import EnsembleMLP
 from policies.offline import BatchSpec, OfflinePolicy
 
@@ -188,13 +179,6 @@ class GoalValuePolicy(OfflinePolicy):
 
     # ---- saving
 
-    def config_dict(self) -> dict[str, Any]:
-        return dataclasses.asdict(self.config)
-
-    @classmethod
-    def build(cls, config: Mapping[str, Any]) -> Self:
-        return cls(config_from_dict(cls.config_class, config))  # type: ignore[call-arg]
-
     def arrays(self) -> Arrays:
         return module_arrays(self.network)
 
@@ -203,16 +187,11 @@ class GoalValuePolicy(OfflinePolicy):
         self.start_training(self.gradient_steps)
 
     def training_arrays(self) -> Arrays:
-        return {
-            "steps": np.array([self.steps, self.gradient_steps]),
-            **with_prefix("target", module_arrays(self.target)),
-            **with_prefix("optimizer", optimizer_arrays(self._optimizer)),
-        }
+        return with_prefix("target", module_arrays(self.target)) | super().training_arrays()
 
     def load_training_arrays(self, arrays: Arrays) -> None:
-        self.steps, self.gradient_steps = (int(count) for count in arrays["steps"])
         load_module(self.target, without_prefix("target", arrays))
-        load_optimizer(self._optimizer, without_prefix("optimizer", arrays))
+        super().load_training_arrays(arrays)
 
 
 def _twin(module: nn.Module) -> nn.Module:

@@ -27,16 +27,18 @@ and where a `BatchSpec` asks for it
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from abc import abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import torch
 
-from policies.base import LearnablePolicy
+from policies.base import LearnablePolicy, config_from_dict
+from policies.checkpoint import Arrays, load_optimizer, optimizer_arrays, with_prefix, without_prefix
 
 __all__ = ["Batch", "BatchSpec", "OfflinePolicy", "cosine_rate", "expect"]
 
@@ -78,11 +80,15 @@ class BatchSpec:
 class OfflinePolicy(LearnablePolicy):
     """A learner from batches; `predict` takes features float32[n, F] of the present and its goal.
 
-    `steps` counts the updates since `start_training`, `gradient_steps` is their budget.
+    `steps` counts the updates since `start_training`, `gradient_steps` is their budget. A subclass sets `config_class`
+    and `config`, and `_optimizer` in `start_training`; to what is saved of its training it adds what else it has.
     """
 
+    config_class: ClassVar[type]
+    config: Any
     steps: int
     gradient_steps: int
+    _optimizer: torch.optim.Optimizer
 
     @property
     @abstractmethod
@@ -99,6 +105,25 @@ class OfflinePolicy(LearnablePolicy):
 
     def seed(self, seed: int) -> None:
         """Seeds the chance in `predict`, where there is any."""
+
+    # ---- saving
+
+    def config_dict(self) -> dict[str, Any]:
+        return dataclasses.asdict(self.config)
+
+    @classmethod
+    def build(cls, config: Mapping[str, Any]) -> Self:
+        return cls(config_from_dict(cls.config_class, config))  # type: ignore[call-arg]
+
+    def training_arrays(self) -> Arrays:
+        return {
+            "steps": np.array([self.steps, self.gradient_steps]),
+            **with_prefix("optimizer", optimizer_arrays(self._optimizer)),
+        }
+
+    def load_training_arrays(self, arrays: Arrays) -> None:
+        self.steps, self.gradient_steps = (int(count) for count in arrays["steps"])
+        load_optimizer(self._optimizer, without_prefix("optimizer", arrays))
 
 
 def cosine_rate(rate: float, step: int, total: int, warmup: int) -> float:

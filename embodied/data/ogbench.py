@@ -1,4 +1,4 @@
-"""OGBench's data sets: a file of theirs as flat episodes, and small files of the same kind made in their worlds.
+"""Small data sets of OGBench's kind, made in their worlds; `embodied.data.formats.ogbench` reads them, and theirs.
 
 A file (npz) has observations float32[rows, O], actions float32[rows, A] and terminals [rows], 1 in the last row of an
 episode: that row's observation is the final one, and its action led nowhere. A file made here has ``qpos``, ``qvel``
@@ -11,8 +11,6 @@ drawn, so that an episode goes from thing to thing.
 
 from __future__ import annotations
 
-import zipfile
-import zlib
 from collections.abc import Callable
 from io import BytesIO
 from pathlib import Path
@@ -24,7 +22,7 @@ from embodied.data.durable import replace_file
 from envs.suites import SuiteError, library
 from envs.suites.ogbench import OGBenchVectorEnv, global_stream, single
 
-__all__ = ["KINDS", "DataFileError", "load", "record"]
+__all__ = ["KINDS", "record"]
 
 KINDS = ("play", "noisy")
 NOISE = 0.1  # of the plans, and the largest strength of the noise on an oracle's actions
@@ -33,45 +31,6 @@ STACKING = {"double": (0.0, 0.25), "triple": (0.05, 0.35), "quadruple": (0.1, 0.
 """Between which bounds each episode's chance to put a cube on another is drawn, by how many cubes there are."""
 PARTS = {"cube": ("cube",), "puzzle": ("button",), "scene": ("cube", "button", "drawer", "window")}
 EXTRAS = ("qpos", "qvel", "button_states")
-
-
-class DataFileError(ValueError):
-    """A file is missing or is no data set of OGBench's; the sentence says what it lacks."""
-
-
-def load(path: str | Path) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Observations float32[rows, O], actions float32[rows, A] and episode_ends int64[episodes] of a file.
-
-    Rows are aligned; the last row of an episode is its final observation, with zeros for an action. Episode i ends
-    before row episode_ends[i]. Raises DataFileError.
-    """
-    try:
-        with open(path, "rb") as data, np.load(data, allow_pickle=False) as file:
-            missing = [name for name in ("observations", "actions", "terminals") if name not in file]
-            if missing:
-                raise DataFileError(f"{path} has no '{missing[0]}'; it has {', '.join(file) or 'nothing'}")
-            observations, actions, terminals = (file[name] for name in ("observations", "actions", "terminals"))
-    except FileNotFoundError:
-        raise DataFileError(f"there is no data set at {path}") from None
-    except DataFileError:
-        raise
-    except (OSError, EOFError, TypeError, ValueError, zipfile.BadZipFile, zlib.error) as error:
-        raise DataFileError(f"{path} is no npz file, or is damaged: {error}") from None
-    rows = len(terminals)
-    if observations.ndim != 2 or actions.ndim != 2 or not rows or {len(observations), len(actions)} != {rows}:
-        raise DataFileError(
-            f"{path}: observations have shape {observations.shape}, actions {actions.shape}, terminals "
-            f"{terminals.shape}; expected (rows, O), (rows, A), (rows,): state observations, as many of each"
-        )
-    ends = np.flatnonzero(terminals) + 1
-    if len(ends) == 0 or ends[-1] != rows or np.diff(ends, prepend=0).min() < 2:
-        raise DataFileError(f"{path}: 'terminals' must be 1 in the last row of each episode, of two rows or more")
-    observations, actions = observations.astype(np.float32), actions.astype(np.float32)
-    actions[ends - 1] = 0.0
-    for name, array in (("observations", observations), ("actions", actions)):
-        if not np.isfinite(array).all():
-            raise DataFileError(f"{path}: row {np.argwhere(~np.isfinite(array))[0, 0]} of '{name}' is not finite")
-    return observations, actions, ends.astype(np.int64)
 
 
 def record(

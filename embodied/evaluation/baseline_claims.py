@@ -15,8 +15,8 @@ from typing import Any
 from rich.console import Console
 
 from embodied.cli.learners import PPOConfig, SACHerConfig, TrainConfig
-from embodied.data.durable import replace_file
-from embodied.evaluation.claims import ClaimError, Context, Measurement, versions
+from embodied.evaluation.arms import keep, kept
+from embodied.evaluation.claims import Context, Measurement, versions
 from embodied.skills.statistics import wilson
 from embodied.training.baselines import described, train
 
@@ -61,7 +61,8 @@ def sb3_learns(context: Context) -> Measurement:
     """
     arms, prefix = (QUICK, "quick ") if context.quick else (ARMS, "")
     seeds = context.seeds_or(1)
-    table = _read(context)
+    path = context.results / KEPT
+    table = kept(path)
     for seed in seeds:
         for arm, base in arms.items():
             config = _seeded(context, arm, base, seed)
@@ -74,7 +75,7 @@ def sb3_learns(context: Context) -> Measurement:
                     "training": about, "steps": result.steps, "successes": result.final.successes,
                     "n": result.final.n, "curve": [asdict(point) for point in result.curve],
                 }  # fmt: skip
-                _write(context, table)
+                keep(path, table)
     found = {arm: _pooled([table[f"{prefix}{arm}"][str(seed)] for seed in seeds]) for arm in arms}
     learnt = sum(row["rate"] >= LEARNT for row in found.values())
     details = {
@@ -92,25 +93,6 @@ def _seeded(context: Context, arm: str, base: TrainConfig, seed: int) -> TrainCo
     out = context.out / "baselines" / f"{arm.replace('/', '-')}-seed{seed}-{digest}"
     values = {key: value for key, value in vars(base).items() if key not in ("seed", "out", "final_episodes")}
     return TrainConfig(**values, seed=seed, out=str(out), final_episodes=EPISODES)
-
-
-def _read(context: Context) -> dict[str, dict[str, Any]]:
-    """The arms kept so far: arm → seed → result; none where they were measured with other versions."""
-    path = context.results / KEPT
-    if not path.exists():
-        return {}
-    try:
-        kept = json.loads(path.read_text(encoding="utf-8"))
-        return kept["arms"] if kept["versions"] == versions() else {}
-    except (ValueError, KeyError, TypeError) as error:
-        raise ClaimError(f"{path} is damaged ({error}); delete it and measure anew") from error
-
-
-def _write(context: Context, table: dict[str, dict[str, Any]]) -> None:
-    path = context.results / KEPT
-    path.parent.mkdir(parents=True, exist_ok=True)
-    content = {"versions": versions(), "arms": table}
-    replace_file(path, (json.dumps(content, indent=1, sort_keys=True) + "\n").encode())
 
 
 def _pooled(rows: list[dict[str, Any]]) -> dict[str, Any]:

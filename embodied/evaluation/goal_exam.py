@@ -16,7 +16,7 @@ from gymnasium.vector import AutoresetMode
 
 from embodied.skills.statistics import wilson
 from envs.scenes.experts import ScriptedExpert
-from envs.scenes.facts import BLOCK_STRIDE, BLOCKS
+from envs.scenes.facts import B_BOTTOM, BLOCK_STRIDE, BLOCKS
 from envs.scenes.playroom import PlayroomVectorEnv
 from policies.base import Policy
 
@@ -71,12 +71,14 @@ class Answers:
 
     def summary(self) -> dict[str, Any]:
         """As JSON values: the average, Wilson's interval of all questions together, and each task's rate."""
-        lower, upper = wilson(int(self.success.sum()), len(self.exam))
+        solved = int(self.success.sum())
+        lower, upper = wilson(solved, len(self.exam))
         return {
             "rate": self.rate,
             "lower": float(lower),
             "upper": float(upper),
             "n": len(self.exam),
+            "solved": solved,
             "by_task": self.by_task,
         }
 
@@ -195,7 +197,7 @@ def _move_blocks(env: PlayroomVectorEnv, slots: np.ndarray, exam: Exam, directio
         first = [BLOCKS + BLOCK_STRIDE * b for b in range(blocks)]
         gap = [np.linalg.norm(exam.goals[i, p : p + 3] - env.facts[i, p : p + 3]) for p in first]
         b = int(np.argmax(gap))
-        if env.facts[i, first[b] + 9] > 0.01:  # in the air, or on something
+        if env.facts[i, first[b] + B_BOTTOM] > 0.01:  # in the air, or on something
             continue
         at = int(env._layout[0][0][b])
         aside = direction[i, :2] / max(1e-9, float(np.linalg.norm(direction[i, :2])))

@@ -1,5 +1,5 @@
 """More claims about learning from play: disturbances (play.b), ACT-JEPA (play.d), few steps and latency (play.e), data
-(play.g). Policies are those of `embodied.evaluation.play_claims`, trained where they are not there yet.
+(play.g). Policies are those of `embodied.evaluation.arms`, trained where they are not there yet.
 """
 
 from __future__ import annotations
@@ -15,19 +15,22 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from embodied.data.batches import Batches, Recorded
-from embodied.evaluation.claims import Context, Measurement, versions
-from embodied.evaluation.goal_exam import AFTER, STEPS, Act, Exam, acting, set_exam, sit_exam
-from embodied.evaluation.play_claims import (
+from embodied.evaluation.arms import (
     ARMS,
     SCENE,
     TEST_SEED,
     Arm,
+    about_of,
     exam_of,
     keep,
     kept,
+    matching,
     play_data,
+    table_path,
     trained,
-)  # fmt: skip
+)
+from embodied.evaluation.claims import Context, Measurement
+from embodied.evaluation.goal_exam import AFTER, STEPS, Act, Exam, acting, set_exam, sit_exam
 from embodied.training.offline import make_learner
 from envs.scenes.experts import ScriptedExpert
 from envs.scenes.goal_states import GoalStates
@@ -81,13 +84,10 @@ def demonstrations(task: str, steps: int, seed: int) -> Recorded:
 
 def cloned_experts(context: Context, exam: Exam, seed: int) -> Act:
     """18 separately trained clones, one a task, on as many steps together as the play has; each sits its own task."""
-    base = ARMS["flow"]
-    count = len(exam.tasks)
-    total = 2_000 * count if context.quick else 1_008_000
-    arm = replace(base, updates=max(1, (600 if context.quick else 2_000)))
+    arm, steps = _clone(context, len(exam.tasks))
     acts = []
     for task in exam.tasks:
-        data = demonstrations(task, total // count, seed + 5)
+        data = demonstrations(task, steps, seed + 5)
         acts.append(acting(trained(context, f"expert of {task}", arm, seed, data).policy, data.encoder))
         context.say(f"clone of the expert of {task}")
 
@@ -101,16 +101,25 @@ def cloned_experts(context: Context, exam: Exam, seed: int) -> Act:
     return act
 
 
+def _clone(context: Context, tasks: int) -> tuple[Arm, int]:
+    """How an expert is cloned, and the steps of demonstrations each clone learns from."""
+    updates, steps = (600, 2_000) if context.quick else (2_000, 1_008_000 // tasks)
+    return replace(ARMS["flow"], updates=updates), steps
+
+
 def disturbed(context: Context) -> Measurement:
     """play.b: how much less the play policy loses to a push or a moved block than the cloned experts do, in success."""
     seeds = context.seeds_or(1)
-    name = "play.b.arms.json"
-    table = kept(context, name)
-    stamp = {"versions": versions(), "quick": context.quick}
+    path = table_path(context, "play.b.arms.json")
+    table = kept(path)
     exam = exam_of(context)
+    clone, steps = _clone(context, len(exam.tasks))
+    abouts = {
+        "play": about_of(context, ARMS["flow"]), "18 experts": about_of(context, clone, demonstrations=steps),
+    }  # fmt: skip
     for seed in seeds:
-        for who in ("play", "18 experts"):
-            if str(seed) in table.get(who, {}):
+        for who, about in abouts.items():
+            if table.get(who, {}).get(str(seed), {}).get("about") == about:
                 continue
             data = play_data(context)
             make: Callable[[], Act]
@@ -123,16 +132,17 @@ def disturbed(context: Context) -> Measurement:
                 kind or "none": sit_exam(make(), exam, disturb=kind, seed=seed).summary()
                 for kind in (None, "push", "move")
             }
-            table.setdefault(who, {})[str(seed)] = found
-            keep(context, table, stamp, name)
+            table.setdefault(who, {})[str(seed)] = {"about": about} | found
+            keep(path, table, quick=context.quick)
             context.say(f"{who}, seed {seed}: " + ", ".join(f"{k} {v['rate']:.3f}" for k, v in found.items()))
+    table, left_out = matching(table, abouts)
 
     def loss(who: str) -> float:
         rows = [table[who][str(seed)] for seed in seeds]
         return float(np.mean([row["none"]["rate"] - (row["push"]["rate"] + row["move"]["rate"]) / 2 for row in rows]))
 
     figure = loss("18 experts") - loss("play")
-    details = {"arms": table, "loss": {who: loss(who) for who in ("play", "18 experts")}}
+    details = {"arms": table, "left out": left_out, "loss": {who: loss(who) for who in abouts}}
     return Measurement(figure, None, seeds, len(exam) * len(seeds), {}, details)
 
 
@@ -146,22 +156,22 @@ def representations(context: Context) -> Measurement:
     from policies.act import ACT
 
     seeds = context.seeds_or(1 if context.quick else 5)
-    name = "play.d.arms.json"
-    table = kept(context, name)
-    stamp = {"versions": versions(), "quick": context.quick}
+    path = table_path(context, "play.d.arms.json")
+    table = kept(path)
     base: dict[str, Any] = {"execute": 8, "precision": "bfloat16", "latent_size": 0}
     arms = {"act": Arm("act", base, updates=4_000)} | {
         f"act-jepa, {kind}": Arm("act-jepa", base | {"collapse": kind}, updates=4_000)
         for kind in ("ema", "sigreg", "vicreg", "none")
     }
+    abouts = {who: about_of(context, arm) for who, arm in arms.items()}
     exam = exam_of(context)
     data = play_data(context)
     columns = [BLOCKS + BLOCK_STRIDE * b + k for b in range(len(load(SCENE).blocks)) for k in (0, 1, 2, 5, 6, 7)]
     for seed in seeds:
         for who, arm in arms.items():
-            if str(seed) in table.get(who, {}) or (context.quick and who not in ("act", "act-jepa, ema")):
+            if table.get(who, {}).get(str(seed), {}).get("about") == abouts[who]:
                 continue
-            if seed != seeds[0] and who not in ("act", "act-jepa, ema"):
+            if (context.quick or seed != seeds[0]) and who not in ("act", "act-jepa, ema"):
                 continue  # the other ways to keep from collapse are shown once
             result = trained(context, who, arm, seed, data)
             policy = result.policy
@@ -173,11 +183,12 @@ def representations(context: Context) -> Measurement:
             ahead = linear_probe(codes, later, seed=seed)
             answers = sit_exam(acting(policy, data.encoder), exam)
             table.setdefault(who, {})[str(seed)] = answers.summary() | {
-                "success": answers.success.astype(int).tolist(), "r2": probe.mean, "r2_ahead": ahead.mean,
-                "metrics": result.metrics, "seconds": result.seconds,
+                "about": abouts[who], "success": answers.success.astype(int).tolist(), "r2": probe.mean,
+                "r2_ahead": ahead.mean, "metrics": result.metrics, "seconds": result.seconds,
             }  # fmt: skip
-            keep(context, table, stamp, name)
+            keep(path, table, quick=context.quick)
             context.say(f"{who}, seed {seed}: {answers.rate:.3f}, R² {probe.mean:.3f}, a second ahead {ahead.mean:.3f}")
+    table, left_out = matching(table, abouts)
     ours, theirs = table["act-jepa, ema"], table["act"]
     gaps = [np.mean(ours[str(s)]["success"]) - np.mean(theirs[str(s)]["success"]) for s in seeds]
     conditions = {
@@ -188,7 +199,8 @@ def representations(context: Context) -> Measurement:
     brief = {
         who: {s: {k: v for k, v in row.items() if k != "success"} for s, row in by.items()} for who, by in table.items()
     }
-    return Measurement(float(np.mean(gaps)), None, seeds, len(exam) * len(seeds), conditions, {"arms": brief})
+    details = {"arms": brief, "left out": left_out}
+    return Measurement(float(np.mean(gaps)), None, seeds, len(exam) * len(seeds), conditions, details)
 
 
 # ---- play.e

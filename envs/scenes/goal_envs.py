@@ -30,8 +30,9 @@ from gymnasium.vector.utils import batch_space
 from envs.kinematics import tool_motion
 from envs.playroom.draws import start_counter, uniform
 from envs.scenes.facts import BLOCK_STRIDE, BLOCKS, REACH, TOOL, slot_facts
+from envs.scenes.features import LIMIT
 from envs.scenes.predicates import INSIDE, Codes
-from envs.scenes.signals import LIMIT, feature_count, slot_features
+from envs.scenes.signals import feature_count, slot_features
 from envs.scenes.words import PREDICATES
 from envs.scenes.world import WorldVectorEnv
 from envs.single import SingleEnv

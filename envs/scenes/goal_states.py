@@ -22,23 +22,28 @@ from envs.scenes.facts import (
     B_YAW,
     BLOCK_STRIDE,
     BLOCKS,
-    GRIP,
-    LAG,
     TOOL,
-    TOOL_V,
-    WIDTH,
-    YAW,
 )  # fmt: skip
+from envs.scenes.features import (
+    LIMIT,
+    TOOL_FEATURES,
+    block_features,
+    clip,
+    heading,
+    lamp_features,
+    slide_features,
+    slide_offset,
+    tool_features,
+)
 from envs.scenes.scene import Scene
 
-__all__ = ["GoalStates"]
+__all__ = ["COARSE", "GoalStates", "all_differ"]
 
-_TOOL_FEATURES, _BLOCK_STATE, _SLIDE_STATE, _LAMP_STATE = 14, 18, 6, 5
+_BLOCK_STATE, _SLIDE_STATE, _LAMP_STATE = 18, 6, 5
 _BLOCK_GOAL, _SLIDE_GOAL, _LAMP_GOAL, _FOCUS = 13, 2, 1, 39
-_CENTRE = (0.48, 0.03, 0.10)
-_LIMIT = 20.0
 MOVED, TURNED, FALLEN, SLID = 0.02, 0.3, 0.3, 0.03  # m, rad, share of upright, m: changes that goals are drawn for
-_MOVED, _TURNED, _FALLEN, _SLID = 0.01, 0.12, 0.2, 0.008  # from where on a thing is not yet as it shall be
+COARSE = (MOVED, TURNED, FALLEN, SLID)
+_FINE = (0.01, 0.12, 0.2, 0.008)  # from where on features say that a thing is not yet as it shall be
 CARRIED = 0.02  # m a block is lifted on its way, beyond where it is and shall be, for the goal to say so
 _LONGEST = 400  # rows that hindsight looks back over
 
@@ -53,7 +58,7 @@ class GoalStates:
     def __init__(self, scene: Scene):
         blocks, slides, lamps = len(scene.blocks), len(scene.slides), len(scene.lamps)
         self.layout = scene.layout.arrays
-        self.state_size = _TOOL_FEATURES + _BLOCK_STATE * blocks + _SLIDE_STATE * slides + _LAMP_STATE * lamps
+        self.state_size = TOOL_FEATURES + _BLOCK_STATE * blocks + _SLIDE_STATE * slides + _LAMP_STATE * lamps
         self.feature_size = self.state_size + _BLOCK_GOAL * blocks + _SLIDE_GOAL * slides + _LAMP_GOAL * lamps
         self.feature_size += _FOCUS
         watched, thresholds = [], []
@@ -111,61 +116,30 @@ def _peaks(past, start, goal, out):
 
 
 @nb.njit(cache=True, nogil=True)
-def _clip(v, limit):
-    return min(limit, max(-limit, v))
-
-
-@nb.njit(cache=True, nogil=True)
 def _state(x, layout, o):
     """Fills o[:S] from one row of facts."""
     (bq, _, _, _), (sq, _, axis, handle, _), (lq, top), _ = layout
-    for k in range(3):
-        o[k] = (x[TOOL + k] - _CENTRE[k]) * 8.0
-        o[3 + k] = x[TOOL_V + k] * 2.5
-        o[6 + k] = x[LAG + k] * 25.0
-    o[9] = x[YAW] * 1.5
-    o[10] = x[LAG + 3] * 5.0
-    o[11] = x[WIDTH] * 25.0 - 1.0
-    o[12] = x[WIDTH + 1] * 5.0
-    o[13] = x[GRIP]
-    c = 14
+    tool_features(x, o)
+    c = TOOL_FEATURES
     for b in range(bq.shape[0]):
         p = BLOCKS + BLOCK_STRIDE * b
-        for k in range(3):
-            relative = x[p + k] - x[TOOL + k]
-            o[c + k] = relative * 8.0
-            o[c + 3 + k] = _clip(relative * 40.0, 2.0)
-            o[c + 6 + k] = (x[p + k] - _CENTRE[k]) * 8.0
-            o[c + 9 + k] = _clip(x[p + B_V + k] * 4.0, 3.0)
-        angle = x[p + B_YAW] - x[YAW]
-        o[c + 12] = math.sin(2.0 * angle)
-        o[c + 13] = math.cos(2.0 * angle)
-        o[c + 14] = math.sin(4.0 * angle)
-        o[c + 15] = math.cos(4.0 * angle)
+        block_features(x, p, o[c:])
+        heading(x, p, o[c + 12 :])
         o[c + 16] = x[p + B_UP]
         o[c + 17] = x[p + B_BOTTOM] * 15.0
-        c += 18
+        c += _BLOCK_STATE
     at = BLOCKS + BLOCK_STRIDE * bq.shape[0]
     for s in range(sq.shape[0]):
-        o[c] = x[at] * 12.0 - 1.0
-        o[c + 1] = _clip(x[at + 1] * 5.0, 3.0)
-        along = 0.0
-        for k in range(3):
-            away = handle[s, k] + axis[s, k] * x[at] - x[TOOL + k]
-            o[c + 2 + k] = away * 10.0
-            along += away * axis[s, k]
-        o[c + 5] = _clip(along * 40.0, 2.0)
-        c += 6
+        slide_features(x, at, o[c:])
+        slide_offset(x, at, axis[s], handle[s], o[c + 2 :])
+        c += _SLIDE_STATE
         at += 3
     for i in range(lq.shape[0]):
-        for k in range(3):
-            o[c + k] = (top[i, k] - x[TOOL + k]) * 10.0
-        o[c + 3] = x[at + 2] * 50.0
-        o[c + 4] = x[at] * 2.0 - 1.0
-        c += 5
+        lamp_features(x, at, top[i], o[c:])
+        c += _LAMP_STATE
         at += 3
     for k in range(c):
-        o[k] = _clip(o[k], _LIMIT)
+        o[k] = clip(o[k], LIMIT)
 
 
 @nb.njit(cache=True, nogil=True)
@@ -176,44 +150,71 @@ def _to_carry(x, g, p):
 
 
 @nb.njit(cache=True, nogil=True)
-def _wanted(x, g, layout, o):
-    """Fills o[S:] from a row of facts and the goal's."""
+def things_differ(x, g, layout, limits, out):
+    """Fills out bool[M], blocks, slides, lamps: which things are not as the goal has them.
+
+    By more than ``limits``: m moved, sine turned, share of upright fallen, m slid.
+    """
+    (bq, _, _, _), (sq, _, _, _, _), (lq, _), _ = layout
+    moved, turned, fallen, slid = limits
+    blocks, slides = bq.shape[0], sq.shape[0]
+    for b in range(blocks):
+        p = BLOCKS + BLOCK_STRIDE * b
+        away = 0.0
+        for k in range(3):
+            away = max(away, abs(g[p + k] - x[p + k]))
+        turn, rise = g[p + B_YAW] - x[p + B_YAW], g[p + B_UP] - x[p + B_UP]
+        out[b] = away > moved or abs(math.sin(turn)) > turned or abs(rise) > fallen
+    at = BLOCKS + BLOCK_STRIDE * blocks
+    for k in range(blocks, blocks + slides + lq.shape[0]):
+        out[k] = abs(g[at] - x[at]) > (slid if k < blocks + slides else 0.5)
+        at += 3
+
+
+@nb.njit(cache=True, nogil=True)
+def all_differ(facts, goals, layout, limits, out):
+    """`things_differ` for every row: out bool[n, M]."""
+    for i in range(facts.shape[0]):
+        things_differ(facts[i], goals[i], layout, limits, out[i])
+
+
+@nb.njit(cache=True, nogil=True)
+def _wanted(x, g, layout, differs, o):
+    """Fills o[S:] from a row of facts and the goal's; differs bool[M]: which things shall change."""
     (bq, _, _, _), (sq, _, _, _, _), (lq, _), _ = layout
     c = 0
     for b in range(bq.shape[0]):
         p = BLOCKS + BLOCK_STRIDE * b
-        away = 0.0
         for k in range(3):
             wanted = g[p + k] - x[p + k]
             o[c + k] = wanted * 6.0
-            o[c + 3 + k] = _clip(wanted * 40.0, 2.0)
-            away = max(away, abs(wanted))
-        turn, rise = g[p + B_YAW] - x[p + B_YAW], g[p + B_UP] - x[p + B_UP]
+            o[c + 3 + k] = clip(wanted * 40.0, 2.0)
+        turn = g[p + B_YAW] - x[p + B_YAW]
         o[c + 6] = math.sin(turn)
         o[c + 7] = 1.0 - math.cos(turn)
         o[c + 8] = math.sin(2.0 * turn)
         o[c + 9] = 1.0 - math.cos(2.0 * turn)
-        o[c + 10] = rise
-        o[c + 11] = 1.0 if away > _MOVED or abs(math.sin(turn)) > _TURNED or abs(rise) > _FALLEN else 0.0
+        o[c + 10] = g[p + B_UP] - x[p + B_UP]
+        o[c + 11] = 1.0 if differs[b] else 0.0
         o[c + 12] = _to_carry(x, g, p)
         c += 13
     at = BLOCKS + BLOCK_STRIDE * bq.shape[0]
     for _ in range(sq.shape[0]):
         o[c] = (g[at] - x[at]) * 12.0
-        o[c + 1] = _clip((g[at] - x[at]) * 40.0, 2.0)
+        o[c + 1] = clip((g[at] - x[at]) * 40.0, 2.0)
         c += 2
         at += 3
     for _ in range(lq.shape[0]):
         o[c] = g[at] - x[at]
         c += 1
         at += 3
-    _focus(x, g, layout, o[c : c + _FOCUS])
+    _focus(x, g, layout, differs, o[c : c + _FOCUS])
     for k in range(c + _FOCUS):
-        o[k] = _clip(o[k], _LIMIT)
+        o[k] = clip(o[k], LIMIT)
 
 
 @nb.njit(cache=True, nogil=True)
-def _focus(x, g, layout, o):
+def _focus(x, g, layout, differs, o):
     """Fills o[:_FOCUS] with the thing nearest to the tool of those that shall change; zeros where none shall."""
     (bq, _, half, _), (sq, _, axis, handle, _), (lq, top), _ = layout
     for k in range(o.shape[0]):
@@ -221,44 +222,40 @@ def _focus(x, g, layout, o):
     best, kind, which = np.inf, -1, 0
     for b in range(bq.shape[0]):
         p = BLOCKS + BLOCK_STRIDE * b
-        away, near = 0.0, 0.0
+        near = 0.0
         for k in range(3):
-            away = max(away, abs(g[p + k] - x[p + k]))
             near += (x[p + k] - x[TOOL + k]) ** 2
-        turn, rise = g[p + B_YAW] - x[p + B_YAW], g[p + B_UP] - x[p + B_UP]
-        if (away > _MOVED or abs(math.sin(turn)) > _TURNED or abs(rise) > _FALLEN) and near < best:
+        if differs[b] and near < best:
             best, kind, which = near, 0, b
     at = BLOCKS + BLOCK_STRIDE * bq.shape[0]
     for s in range(sq.shape[0]):
         near = 0.0
         for k in range(3):
             near += (handle[s, k] + axis[s, k] * x[at] - x[TOOL + k]) ** 2
-        if abs(g[at] - x[at]) > _SLID and near < best:
+        if differs[bq.shape[0] + s] and near < best:
             best, kind, which = near, 1, s
         at += 3
     for i in range(lq.shape[0]):
         near = 0.0
         for k in range(3):
             near += (top[i, k] - x[TOOL + k]) ** 2
-        if abs(g[at] - x[at]) > 0.5 and near < best:
+        if differs[bq.shape[0] + sq.shape[0] + i] and near < best:
             best, kind, which = near, 2, i
-        at += 3
     if kind < 0:
         return
     o[kind] = 1.0
     if kind == 0:
         p = BLOCKS + BLOCK_STRIDE * which
-        turn, angle = g[p + B_YAW] - x[p + B_YAW], x[p + B_YAW] - x[YAW]
+        turn = g[p + B_YAW] - x[p + B_YAW]
         for k in range(3):
             relative, wanted = x[p + k] - x[TOOL + k], g[p + k] - x[p + k]
             o[3 + k] = relative * 8.0
-            o[6 + k] = _clip(relative * 40.0, 2.0)
+            o[6 + k] = clip(relative * 40.0, 2.0)
             o[9 + k] = wanted * 6.0
-            o[12 + k] = _clip(wanted * 40.0, 2.0)
-            o[15 + k] = _clip(x[p + B_V + k] * 4.0, 3.0)
+            o[12 + k] = clip(wanted * 40.0, 2.0)
+            o[15 + k] = clip(x[p + B_V + k] * 4.0, 3.0)
             o[18 + k] = half[which, k] * 20.0
-        o[21], o[22] = math.sin(2.0 * angle), math.cos(2.0 * angle)
-        o[23], o[24] = math.sin(4.0 * angle), math.cos(4.0 * angle)
+        heading(x, p, o[21:])
         o[25], o[26] = math.sin(turn), 1.0 - math.cos(turn)
         o[27], o[28] = x[p + B_UP], g[p + B_UP] - x[p + B_UP]
         o[29], o[30] = x[p + B_BOTTOM] * 15.0, g[p + B_BOTTOM] * 15.0
@@ -269,25 +266,27 @@ def _focus(x, g, layout, o):
         for k in range(3):
             relative = handle[which, k] + axis[which, k] * x[at] - x[TOOL + k]
             o[3 + k] = relative * 8.0
-            o[6 + k] = _clip(relative * 40.0, 2.0)
+            o[6 + k] = clip(relative * 40.0, 2.0)
             o[9 + k] = (g[at] - x[at]) * axis[which, k] * 6.0
-            o[12 + k] = _clip((g[at] - x[at]) * axis[which, k] * 40.0, 2.0)
-            o[15 + k] = _clip(x[at + 1] * axis[which, k] * 4.0, 3.0)
+            o[12 + k] = clip((g[at] - x[at]) * axis[which, k] * 40.0, 2.0)
+            o[15 + k] = clip(x[at + 1] * axis[which, k] * 4.0, 3.0)
             o[33 + k] = axis[which, k]
     else:
         at = BLOCKS + BLOCK_STRIDE * bq.shape[0] + 3 * sq.shape[0] + 3 * which
         for k in range(3):
             relative = top[which, k] - x[TOOL + k]
             o[3 + k] = relative * 8.0
-            o[6 + k] = _clip(relative * 40.0, 2.0)
+            o[6 + k] = clip(relative * 40.0, 2.0)
         o[36], o[37] = x[at + 2] * 50.0, g[at] - x[at]
 
 
 @nb.njit(cache=True, nogil=True)
 def _features(facts, goals, layout, size, out):
+    differs = np.empty(layout[0][0].shape[0] + layout[1][0].shape[0] + layout[2][0].shape[0], np.bool_)
     for i in range(facts.shape[0]):
         _state(facts[i], layout, out[i])
-        _wanted(facts[i], goals[i], layout, out[i, size:])
+        things_differ(facts[i], goals[i], layout, _FINE, differs)
+        _wanted(facts[i], goals[i], layout, differs, out[i, size:])
 
 
 @nb.njit(cache=True, nogil=True)

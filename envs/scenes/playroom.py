@@ -17,9 +17,10 @@ from gymnasium.vector.utils import batch_space
 
 from envs.kinematics import tool_motion
 from envs.scenes.facts import REACH, slot_facts
+from envs.scenes.features import LIMIT
 from envs.scenes.predicates import Codes, distances, encode
 from envs.scenes.scene import Scene
-from envs.scenes.signals import COSTS, LIMIT, REWARD_TERMS, feature_count, slot_features, slot_terms
+from envs.scenes.signals import COSTS, REWARD_TERMS, feature_count, slot_features, slot_terms
 from envs.scenes.words import PREDICATES
 from envs.scenes.world import WorldVectorEnv
 from envs.single import SingleEnv

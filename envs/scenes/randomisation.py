@@ -138,7 +138,7 @@ class Randomisation:
     def noise(self, seed: int, episodes: np.ndarray, elapsed: np.ndarray, features: np.ndarray) -> None:
         """Adds sensor noise to features float32[n, F], in place: drawn from (seed, slot, episode, step) alone."""
         if "noise" in self.values:
+            from envs.scenes.features import LIMIT
             from envs.scenes.noise import add_noise
-            from envs.scenes.signals import LIMIT
 
             add_noise(seed, episodes, elapsed, self.values["noise"], LIMIT, features)

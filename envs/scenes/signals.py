@@ -17,17 +17,25 @@ from envs.scenes.facts import (
     B_TURN,
     B_UP,
     B_V,
-    B_YAW,
     BLOCK_STRIDE,
     BLOCKS,
     GRIP,
     JOINTS,
-    LAG,
     TOOL,
     TOOL_V,
     WIDTH,
-    YAW,
 )  # fmt: skip
+from envs.scenes.features import (
+    LIMIT,
+    TOOL_FEATURES,
+    block_features,
+    clip,
+    heading,
+    lamp_features,
+    slide_features,
+    slide_offset,
+    tool_features,
+)
 from envs.scenes.predicates import (
     AT,
     CARRY_CLEARANCE,
@@ -57,16 +65,14 @@ __all__ = ["COSTS", "REWARD_TERMS", "feature_count", "slot_features", "slot_term
 
 REWARD_TERMS = ("task", "reach", "safety")
 COSTS = ("joint_margin", "table_press", "overspeed", "disturbance", "lost_block", "effort")
-LIMIT = 20.0  # features are clipped to ±LIMIT
 _COST_WEIGHTS = (0.2, 0.2, 0.2, 0.5, 0.5, 0.02)
 _HOVER = 0.07  # m above a target at which it is approached from the side
-_CENTRE = (0.48, 0.03, 0.10)
 _BLOCK_FEATURES, _SLIDE_FEATURES, _LAMP_FEATURES = 28, 8, 7
 
 
 def feature_count(blocks: int, slides: int, lamps: int) -> int:
     """How many features a scene has."""
-    return 14 + _BLOCK_FEATURES * blocks + _SLIDE_FEATURES * slides + _LAMP_FEATURES * lamps
+    return TOOL_FEATURES + _BLOCK_FEATURES * blocks + _SLIDE_FEATURES * slides + _LAMP_FEATURES * lamps
 
 
 @nb.njit(cache=True, nogil=True)
@@ -257,27 +263,14 @@ def slot_terms(x, action, count, codes, place, distance, lost, low, high, layout
 
 
 @nb.njit(cache=True, nogil=True)
-def _clip(v, limit):
-    return min(limit, max(-limit, v))
-
-
-@nb.njit(cache=True, nogil=True)
 def slot_features(x, count, codes, place, layout, target, o):
     """Fills one slot's features, o float32[feature_count]: tool, then each block, slide and lamp, in the scene's order.
 
     What the goal wants of a thing stands beside it, as a difference, with a mask that says whether it wants anything.
     """
     (bq, _, _, _), (sq, _, axis, handle, travel), (lq, top), _ = layout
-    for k in range(3):
-        o[k] = (x[TOOL + k] - _CENTRE[k]) * 8.0
-        o[3 + k] = x[TOOL_V + k] * 2.5
-        o[6 + k] = x[LAG + k] * 25.0
-    o[9] = x[YAW] * 1.5
-    o[10] = x[LAG + 3] * 5.0
-    o[11] = x[WIDTH] * 25.0 - 1.0
-    o[12] = x[WIDTH + 1] * 5.0
-    o[13] = x[GRIP]
-    c = 14
+    tool_features(x, o)
+    c = TOOL_FEATURES
     for b in range(bq.shape[0]):
         p = BLOCKS + BLOCK_STRIDE * b
         moved, turn, fall = 0.0, 0.0, 0.0
@@ -295,20 +288,12 @@ def slot_features(x, count, codes, place, layout, target, o):
             else:
                 term_target(x, predicate, b, codes[j, 2], place[j, 0], place[j, 1], layout, target)
                 moved = 1.0
+        block_features(x, p, o[c:])
         for k in range(3):
-            relative = x[p + k] - x[TOOL + k]
             wanted = target[k] - x[p + k]
-            o[c + k] = relative * 8.0
-            o[c + 3 + k] = _clip(relative * 40.0, 2.0)
-            o[c + 6 + k] = (x[p + k] - _CENTRE[k]) * 8.0
-            o[c + 9 + k] = _clip(x[p + B_V + k] * 4.0, 3.0)
             o[c + 12 + k] = wanted * 6.0 * moved
-            o[c + 15 + k] = _clip(wanted * 40.0, 2.0) * moved
-        angle = x[p + B_YAW] - x[YAW]
-        o[c + 18] = math.sin(2.0 * angle)
-        o[c + 19] = math.cos(2.0 * angle)
-        o[c + 20] = math.sin(4.0 * angle)
-        o[c + 21] = math.cos(4.0 * angle)
+            o[c + 15 + k] = clip(wanted * 40.0, 2.0) * moved
+        heading(x, p, o[c + 18 :])
         o[c + 22] = x[p + B_UP]
         o[c + 23] = min(1.0, x[p + B_PEAK] * 15.0)
         o[c + 24] = moved
@@ -323,16 +308,10 @@ def slot_features(x, count, codes, place, layout, target, o):
             if (codes[j, 0] == OPEN or codes[j, 0] == CLOSED) and codes[j, 1] == s:
                 wanted = 0.95 * travel[s] if (codes[j, 0] == OPEN) == (codes[j, 3] > 0) else 0.0
                 mask = 1.0
-        o[c] = x[at] * 12.0 - 1.0
-        o[c + 1] = _clip(x[at + 1] * 5.0, 3.0)
+        slide_features(x, at, o[c:])
         o[c + 2] = (wanted - x[at]) * 12.0 * mask
         o[c + 3] = mask
-        along = 0.0
-        for k in range(3):
-            away = handle[s, k] + axis[s, k] * x[at] - x[TOOL + k]
-            o[c + 4 + k] = away * 10.0
-            along += away * axis[s, k]
-        o[c + 7] = _clip(along * 40.0, 2.0)
+        slide_offset(x, at, axis[s], handle[s], o[c + 4 :])
         c += _SLIDE_FEATURES
         at += 3
     for k in range(lq.shape[0]):
@@ -342,13 +321,10 @@ def slot_features(x, count, codes, place, layout, target, o):
                 wanted, mask = (1.0 if codes[j, 3] > 0 else 0.0), 1.0
             elif codes[j, 1] == k and codes[j, 0] == TOGGLED:
                 wanted, mask = (1.0 - x[at + 1] if codes[j, 3] > 0 else x[at + 1]), 1.0
-        for i in range(3):
-            o[c + i] = (top[k, i] - x[TOOL + i]) * 10.0
-        o[c + 3] = x[at + 2] * 50.0
-        o[c + 4] = x[at] * 2.0 - 1.0
+        lamp_features(x, at, top[k], o[c:])
         o[c + 5] = (wanted - x[at]) * mask
         o[c + 6] = mask
         c += _LAMP_FEATURES
         at += 3
     for k in range(o.shape[0]):
-        o[k] = _clip(o[k], LIMIT)
+        o[k] = clip(o[k], LIMIT)

@@ -8,8 +8,8 @@ from __future__ import annotations
 import numpy as np
 
 from envs.control import LAG, TOOL, TOOL_V
-from envs.scenes.facts import B_BOTTOM, B_PEAK, B_UP, B_YAW, BLOCK_STRIDE, BLOCKS
-from envs.scenes.goal_states import FALLEN, MOVED, SLID, TURNED
+from envs.scenes.facts import B_BOTTOM, B_PEAK, BLOCK_STRIDE, BLOCKS
+from envs.scenes.goal_states import COARSE, all_differ
 from envs.scenes.scene import Scene
 
 __all__ = ["Subgoals"]
@@ -23,7 +23,8 @@ class Subgoals:
 
     def __init__(self, scene: Scene):
         blocks, slides, lamps = len(scene.blocks), len(scene.slides), len(scene.lamps)
-        (_, _, _, _), (_, _, self._axis, self._handle, _), (_, self._top), _ = scene.layout.arrays
+        self._layout = scene.layout.arrays
+        (_, _, _, _), (_, _, self._axis, self._handle, _), (_, self._top), _ = self._layout
         self.names = tuple(thing.name for thing in (*scene.blocks, *scene.slides, *scene.lamps))
         self._blocks = [BLOCKS + BLOCK_STRIDE * b for b in range(blocks)]
         first = BLOCKS + BLOCK_STRIDE * blocks
@@ -33,16 +34,9 @@ class Subgoals:
         self._columns += [slice(at, at + 1) for at in (*self._slides, *self._lamps)]
 
     def differing(self, facts: np.ndarray, goals: np.ndarray) -> np.ndarray:
-        """bool[n, M]: which things are not yet as the goal has them, as coarsely as the features see it."""
+        """bool[n, M]: which things are not yet as the goal has them, as coarsely as goals are drawn."""
         out = np.empty((len(facts), len(self.names)), np.bool_)
-        for b, p in enumerate(self._blocks):
-            change = np.abs(goals[:, p : p + B_UP + 1] - facts[:, p : p + B_UP + 1])
-            out[:, b] = (change[:, :3] > MOVED).any(1) | (change[:, B_UP] > FALLEN)
-            out[:, b] |= np.abs(np.sin(change[:, B_YAW])) > TURNED
-        k = len(self._blocks)
-        for columns, threshold in ((self._slides, SLID), (self._lamps, 0.5)):
-            out[:, k : k + len(columns)] = np.abs(goals[:, columns] - facts[:, columns]) > threshold
-            k += len(columns)
+        all_differ(facts, goals, self._layout, COARSE, out)
         return out
 
     def alone(self, facts: np.ndarray, goals: np.ndarray, which: np.ndarray) -> np.ndarray:

@@ -1,0 +1,68 @@
+"""Claims about learning from play count rows measured with the present settings alone; others are named."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from embodied.evaluation import arms, play_claims, play_more_claims
+from embodied.evaluation.claims import Context
+from embodied.evaluation.goal_exam import Answers, Exam
+
+EXAM = Exam(("a", "b"), ("a", "b"), np.array([0, 0, 1, 1]), np.zeros((4, 1)), np.zeros((4, 1)), 0)
+
+
+@pytest.fixture
+def asked(monkeypatch):
+    """What is put to an exam in a measurement that trains nothing: half of the questions are solved."""
+    calls: list[str] = []
+
+    def sit(act, exam, **more):
+        calls.append(act)
+        return Answers(exam, np.array([True, False, True, False]), np.zeros(4, np.int64))
+
+    for module in (play_claims, play_more_claims):
+        monkeypatch.setattr(module, "play_data", lambda *rest: SimpleNamespace(encoder=None))
+        monkeypatch.setattr(
+            module, "trained", lambda context, name, *rest: SimpleNamespace(policy=name, seconds=1.0, metrics={})
+        )
+        monkeypatch.setattr(module, "acting", lambda policy, encoder: policy)
+        monkeypatch.setattr(module, "exam_of", lambda context: EXAM)
+        monkeypatch.setattr(module, "sit_exam", sit)
+    monkeypatch.setattr(play_claims, "_untrained", lambda: {"random actions": "random"})
+    monkeypatch.setattr(play_more_claims, "cloned_experts", lambda *rest: "clones")
+    return calls
+
+
+def test_the_headline_pools_only_rows_of_the_present_settings(tmp_path, asked):
+    context = Context(quick=True, results=tmp_path, out=tmp_path, say=lambda text: None)
+    summary = {"rate": 1.0, "lower": 0.5, "upper": 1.0, "n": 4, "by_task": {"a": 1.0, "b": 1.0}, "seconds": 1.0}
+    now = arms.about_of(context, arms.ARMS["flow"])
+    before = arms.about_of(context, replace(arms.ARMS["flow"], updates=7))
+    path = tmp_path / "play.a.quick.arms.json"
+    table = {
+        "flow": {"0": summary | {"about": before}, "1": summary | {"about": now}, "2": summary | {"about": before}},
+        "forgotten": {"0": summary}, "random actions": {"0": summary},
+    }  # fmt: skip
+    arms.keep(path, table, quick=True)
+    found = play_claims.headline(context)
+    assert asked == ["flow", "gcbc", "random"]
+    assert found.details["left out"] == ["flow, seed 2", "forgotten, seed 0"]
+    assert (found.figure, found.seeds, found.n) == (0.75, (0, 1), 8)
+    assert found.details["arms"]["random actions"]["by_seed"] == [0.5]
+    assert play_claims.headline(context) == found and len(asked) == 3
+    assert set(json.loads(path.read_text())["arms"]) == {"flow", "gcbc", "random actions", "forgotten"}
+
+
+def test_disturbances_are_measured_anew_where_settings_changed(tmp_path, asked, monkeypatch):
+    context = Context(quick=True, results=tmp_path, out=tmp_path, say=lambda text: None)
+    first = play_more_claims.disturbed(context)
+    assert asked == ["flow"] * 3 + ["clones"] * 3 and first.details["left out"] == []
+    assert play_more_claims.disturbed(context) == first and len(asked) == 6
+    monkeypatch.setitem(arms.ARMS, "flow", replace(arms.ARMS["flow"], updates=7))
+    play_more_claims.disturbed(context)
+    assert asked[6:] == ["flow"] * 3  # the clones' own settings are as they were
