@@ -30,7 +30,7 @@ def gradients(
         value, beside = loss(module, *others)
         return list(torch.autograd.grad(value, [*named.values(), *others])), beside
 
-    def traced(parameters: dict[str, torch.Tensor], *free: torch.Tensor) -> tuple[torch.Tensor, Any]:
+    def traced(parameters: dict[str, Any], *free: torch.Tensor) -> tuple[torch.Tensor, Any]:
         return loss(lambda *inputs: functional_call(module, parameters, inputs), *free)
 
     wanted = tuple(range(1 + len(others)))

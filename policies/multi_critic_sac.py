@@ -51,7 +51,7 @@ PRECISIONS = ("float32", "bfloat16")
 Network = Callable[[torch.Tensor], torch.Tensor]
 LOG_STD = (-5.0, 2.0)  # bounds of the logarithm of the standard deviation before squashing
 SPREAD_ACTIONS = 4  # drawn in each state to measure advantages
-SPREAD_STATES = 32  # of a batch, in which that is done
+SPREAD_STATES = 16  # of a batch, in which that is done
 
 
 @dataclass(frozen=True)
@@ -287,9 +287,9 @@ class MultiCriticSAC(LearnablePolicy):
         weights = torch.tensor(config.weights) if config.critic == "multi" else torch.ones(1)
         alive = net.scale.discounts[:, None] * ~batch.terminated
         rewards = (self._heads(batch.rewards) / scale).T.contiguous()
-        noise = draws.split((size, size, SPREAD_ACTIONS * states))
+        noise = (draws[:size], draws[size : 2 * size], draws[2 * size :])
         single, errors, values = self._learn(now, batch.actions.contiguous(), rewards, alive, following, weights, noise)
-        metrics = dict(zip(("actor_loss", "temperature", "entropy"), single.tolist(), strict=True))
+        metrics: dict[str, float] = dict(zip(("actor_loss", "temperature", "entropy"), single.tolist(), strict=True))
         per_critic = {
             "critic_loss": errors,
             "q": values * scale,
