@@ -20,6 +20,7 @@ DISTRIBUTION = "embodied-repertoire"
 REGISTRY: dict[str, str] = {
     "random": "policies.random:RandomPolicy",
     "multi-critic-ppo": "policies.multi_critic_ppo:MultiCriticPPO",
+    "multi-critic-sac": "policies.multi_critic_sac:MultiCriticSAC",
     "beso": "policies.beso:BESO",
     "flow-bc": "policies.flow_bc:FlowBC",
     "gcbc": "policies.gcbc:GCBC",

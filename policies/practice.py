@@ -14,6 +14,7 @@ from policies.base import as_batch
 
 if TYPE_CHECKING:
     from policies.multi_critic_ppo import MultiCriticPPO
+    from policies.multi_critic_sac import MultiCriticSAC
 
 
 class VectorEnvironment(Protocol):
@@ -31,7 +32,7 @@ class VectorEnvironment(Protocol):
 
 @dataclass(frozen=True)
 class PracticeResult:
-    """What `train_ppo` did."""
+    """What `train_ppo` or `train_sac` did."""
 
     metrics: list[dict[str, float]]  # one an iteration
     observation: np.ndarray  # float32[n, D], where the environment stands: pass it on to continue
@@ -95,6 +96,75 @@ def train_ppo(
         if on_iteration is not None and on_iteration(metrics):
             break
     return PracticeResult(history, current, len(history) * rollout_length * slots)
+
+
+def train_sac(
+    policy: MultiCriticSAC,
+    env: VectorEnvironment,
+    steps: int,
+    on_iteration: Callable[[dict[str, float]], bool | None] | None = None,
+    iteration_length: int = 40,
+    *,
+    updates_per_step: float = 1.0,
+    random_steps: int = 1000,
+    observation: np.ndarray | None = None,
+    seed: int | None = None,
+) -> PracticeResult:
+    """Practise off-policy until at least `steps` environment steps more have been taken.
+
+    Args:
+        env: see `VectorEnvironment`; it receives actions within [-1, 1].
+        on_iteration: called with each iteration's metrics; returning True ends practice.
+        iteration_length: calls of `env.step` an iteration.
+        updates_per_step: gradient steps an environment step of one slot; may be a fraction.
+        random_steps: actions are uniform, and nothing is learnt, until the policy remembers as many steps in all.
+        observation: continue an environment from here; without it, `env.reset(seed=seed)`.
+
+    The metrics are those of `update`, averaged over the iteration, with iteration, steps, updates, episodes
+    (ended in this iteration), reward/NAME (mean a step) and, where `info["success"]` is given, success.
+    """
+    if not 0 <= updates_per_step < math.inf:
+        raise ValueError(f"updates_per_step must be at least 0 and finite; found {updates_per_step}.")
+    heads = len(policy.config.reward_names)
+    current = _initial_observation(env.reset(seed=seed)) if observation is None else observation
+    current = as_batch(current, policy.observation_size)
+    slots = len(current)
+    history: list[dict[str, float]] = []
+    for iteration in range(math.ceil(steps / (iteration_length * slots))):
+        successes = episodes = updates = 0
+        judged = False
+        rewards, totals = np.zeros(heads), dict[str, float]()
+        for _ in range(iteration_length):
+            action = policy.act(current, random=policy.steps < random_steps)
+            following, reward, terminated, truncated, info = env.step(action.numpy())
+            following = as_batch(following, policy.observation_size)
+            terms = _reward_terms(reward, info, heads)
+            before = policy.steps
+            policy.remember(current, action, terms, terminated, truncated, following, info.get("final_obs"))
+            if policy.steps >= random_steps:
+                # counted from the policy's first step, so that interrupted practice owes no fraction of an update
+                due = math.floor(policy.steps * updates_per_step) - math.floor(before * updates_per_step)
+                for _ in range(due):
+                    for name, value in policy.update().items():
+                        totals[name] = totals.get(name, 0.0) + value
+                updates += due
+            done = np.asarray(terminated, bool) | np.asarray(truncated, bool)
+            episodes += int(done.sum())
+            rewards += terms.mean(0)
+            if "success" in info:
+                judged, successes = True, successes + int(np.asarray(info["success"])[done].sum())
+            current = following.copy()
+        metrics = {name: total / updates for name, total in totals.items()}
+        taken = (iteration + 1) * iteration_length * slots
+        metrics |= {"iteration": iteration, "steps": taken, "updates": updates, "episodes": episodes}
+        means = (rewards / iteration_length).tolist()
+        metrics |= {f"reward/{n}": value for n, value in zip(policy.config.reward_names, means, strict=True)}
+        if judged and episodes:
+            metrics["success"] = successes / episodes
+        history.append(metrics)
+        if on_iteration is not None and on_iteration(metrics):
+            break
+    return PracticeResult(history, current, len(history) * iteration_length * slots)
 
 
 def _initial_observation(reset_result: Any) -> np.ndarray:
