@@ -251,5 +251,11 @@ for _claim in (
           ">", 0.0, "F1 more", f"{_EVALUATION}.segment_claims:segments", "one seed, less play and training"),
     Claim("play.h", "told in English, with at most 1 % of the windows labelled: average success over the 18 tasks",
           ">=", 0.5, "success", f"{_EVALUATION}.language_claims:instructed", "small", quick_target=0.0),
+    Claim("slim.a", "one critic a reward: worst change of coverage, interaction, violation as a reward is scaled x0.1, x10",
+          "<=", 0.15, "relative change", f"{_EVALUATION}.slim_claims:scale_test", "40,000 steps", quick_target=1e9),
+    Claim("slim.b", "table covered by SLIM's skills beyond the best of: sums, tuned too, Lagrangian, METRA, LSD, CSD, DIAYN",
+          ">", 0.0, "bins of 5 cm more", f"{_EVALUATION}.slim_claims:coverage", "40,000 steps", quick_target=-1e9),
+    Claim("slim.c", "two blocks: share of seeds in which each is moved by some skill",
+          "==", 1.0, "of seeds", f"{_EVALUATION}.slim_claims:two_blocks", "40,000 steps", quick_target=1.0),
 ):  # fmt: skip
     register(_claim)
