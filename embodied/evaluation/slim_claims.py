@@ -1,4 +1,4 @@
-"""How the claims about skill discovery are measured (slim.a, b, c); see `embodied.evaluation.claims` for what is claimed.
+"""How the claims about skill discovery (slim.a, b, c) are measured; what is claimed: `embodied.evaluation.claims`.
 
 An arm is a discovery with its settings. Every arm takes equal environment steps and sits the same exam: 50 codes from
 each of 4 starts that no training has seen, at a third, two thirds and the end of its steps. Finished arms stand in
@@ -178,17 +178,18 @@ def run(settings: DiscoverySettings, say: Callable[[str], None] = print) -> dict
 
     skills = discover(settings, on_iteration=look)
     final = exam(skills)
-    say(
-        f"   {final['coverage05']:.0f} bins, {final['interaction']:.2f} interact, {final['violation']['any']:.3f} violate"
-        f" after {time.monotonic() - began:.0f} s"
+    seconds = time.monotonic() - began
+    words = (
+        f"{final['coverage05']:.0f} bins, {final['interaction']:.2f} interact, {final['violation']['any']:.3f} violate"
     )
+    say(f"   {words} after {seconds:.0f} s")
     last = skills.curve[-20:]
     training = {
         k: float(np.mean([row[k] for row in last])) for k in (last[0] if last else {}) if k.startswith("reward/")
     }
     steps = skills.curve[-1]["steps"] if skills.curve else 0
     curve.append({"steps": steps} | final)
-    return {"final": final, "curve": curve, "training": training, "seconds": time.monotonic() - began}
+    return {"final": final, "curve": curve, "training": training, "seconds": seconds}
 
 
 def exam(skills: Skills) -> dict[str, Any]:
@@ -281,7 +282,7 @@ def _curves(table: Table, names: Sequence[str]) -> dict[str, list[dict[str, floa
     for name in names:
         curves = [row["curve"] for seed, row in table[name].items() if int(seed) < TUNING_SEED]
         found[name] = [
-            {"steps": float(np.mean([p["steps"] for p in points])), "coverage05": float(np.mean([p["coverage05"] for p in points]))}
+            {figure: float(np.mean([point[figure] for point in points])) for figure in ("steps", "coverage05")}
             for points in zip(*curves, strict=False)
-        ]  # fmt: skip
+        ]
     return found
