@@ -26,24 +26,28 @@ KEPT = "world.f.arms.json"
 LEARNT = 0.8  # success of the final policy from which an arm counts
 EPISODES = 100
 DENSE = {"reward": "dense"}
+FETCH = {"goal_range": 0.15, "tolerance": 0.05}  # how far a push goes, and how exactly: as in gymnasium-robotics' Fetch
 
 
-def _ppo(env: str, steps: int) -> TrainConfig:
+def _ppo(env: str, steps: int, world: dict[str, float] | None = None) -> TrainConfig:
     return TrainConfig(
-        env=env, world=dict(DENSE), policy=PPOConfig(n_steps=64, batch_size=512), steps=steps, num_envs=64,
+        env=env, world=DENSE | (world or {}), policy=PPOConfig(n_steps=64, batch_size=512), steps=steps, num_envs=64,
         eval_every=max(1, steps // 10),
     )  # fmt: skip
 
 
-def _sac_her(env: str, steps: int) -> TrainConfig:
-    return TrainConfig(env=env, policy=SACHerConfig(), steps=steps, num_envs=16, eval_every=max(1, steps // 10))
+def _sac_her(env: str, steps: int, world: dict[str, float] | None = None, slots: int = 16) -> TrainConfig:
+    return TrainConfig(
+        env=env, world=dict(world or {}), policy=SACHerConfig(), steps=steps, num_envs=slots,
+        eval_every=max(1, steps // 10),
+    )  # fmt: skip
 
 
 ARMS: dict[str, TrainConfig] = {
     "reach/ppo": _ppo("reach", 300_000),
     "reach/sac_her": _sac_her("reach", 30_000),
-    "push/ppo": _ppo("push", 3_000_000),
-    "push/sac_her": _sac_her("push", 400_000),
+    "push/ppo": _ppo("push", 1_500_000, FETCH),
+    "push/sac_her": _sac_her("push", 300_000, FETCH, slots=64),
 }
 """World/learner → the training, less its seed, folder and final episodes."""
 
