@@ -3,29 +3,11 @@
 import numpy as np
 import pytest
 
-from embodied.data.batches import Batches, Concatenated, Recorded
+from embodied.data.batches import Batches, Concatenated
 from embodied.evaluation.goal_exam import acting, chains, set_exam, sit_exam
 from embodied.training.offline import OfflineSettings, load_goal_policy, make_learner, train_offline
-from envs.scenes.facts import BLOCK_STRIDE, BLOCKS
-from envs.scenes.goal_states import GoalStates
-from envs.scenes.play import ScenePlay, play_env
-from envs.scenes.scene import load
+from envs.scenes.facts import B_BOTTOM, B_PEAK, BLOCK_STRIDE, BLOCKS
 from policies.offline import BatchSpec
-
-
-@pytest.fixture(scope="module")
-def scene():
-    return load("playroom")
-
-
-@pytest.fixture(scope="module")
-def play(scene):
-    env = play_env(8)
-    pieces = ScenePlay(env, 0).collect(8 * 60)
-    env.close()
-    facts = np.concatenate([p["facts"] for p in pieces])
-    actions = np.concatenate([np.vstack([p["actions"], np.zeros((1, 5), np.float32)]) for p in pieces])
-    return Recorded(facts, actions, np.cumsum([len(p["facts"]) for p in pieces]), GoalStates(scene))
 
 
 def test_features_of_a_goal_that_holds_ask_for_nothing(scene, play):
@@ -49,7 +31,7 @@ def test_the_goals_robot_does_not_count_but_its_things_do(play):
 
 def test_a_block_that_is_to_be_carried_is_told_from_one_that_is_to_be_swept(play):
     facts = play.observations[:3].copy()
-    bottom, peak = BLOCKS + 9, BLOCKS + 8
+    bottom, peak = BLOCKS + B_BOTTOM, BLOCKS + B_PEAK
     facts[:, bottom] = [0.0, 0.12, 0.0]
     facts[2, BLOCKS] += 0.1
     carried = play.encoder.hindsight(facts, np.array([0]), np.array([2]))

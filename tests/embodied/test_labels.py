@@ -12,28 +12,10 @@ from embodied.evaluation.goal_exam import Exam, set_exam, sit_exam
 from embodied.evaluation.instruction_exam import WAYS, instructions, told
 from embodied.training.offline import OfflineSettings, make_learner, train_offline
 from envs.scenes.experts import ScriptedExpert
-from envs.scenes.goal_states import GoalStates
 from envs.scenes.hindsight import came_true
-from envs.scenes.play import ScenePlay, play_env
 from envs.scenes.playroom import PlayroomVectorEnv
-from envs.scenes.scene import load
 from policies.multi_context import MultiContext
 from policies.text import HashedWords
-
-
-@pytest.fixture(scope="module")
-def scene():
-    return load("playroom")
-
-
-@pytest.fixture(scope="module")
-def play(scene):
-    env = play_env(16)
-    pieces = ScenePlay(env, 0).collect(16 * 300)
-    env.close()
-    facts = np.concatenate([p["facts"] for p in pieces])
-    actions = np.concatenate([np.vstack([p["actions"], np.zeros((1, 5), np.float32)]) for p in pieces])
-    return Recorded(facts, actions, np.cumsum([len(p["facts"]) for p in pieces]), GoalStates(scene))
 
 
 def test_hindsight_agrees_with_the_environments_own_judgement(scene):

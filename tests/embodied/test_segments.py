@@ -20,15 +20,10 @@ from embodied.training.segments import (
 from envs.scenes.experts import ScriptedExpert
 from envs.scenes.play import ScenePlay, play_env
 from envs.scenes.playroom import PlayroomVectorEnv
-from envs.scenes.scene import Scene, load
+from envs.scenes.scene import Scene
 from envs.scenes.words import Term
 
 TASKS = ["open(drawer)", "lifted(cube)", "swept_left(cube)", "turned_right(cube)"]
-
-
-@pytest.fixture(scope="module")
-def scene() -> Scene:
-    return load("playroom")
 
 
 def term(scene: Scene, text: str) -> Term:
