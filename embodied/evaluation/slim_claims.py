@@ -26,7 +26,8 @@ from policies.coded import SAFETY, SKILL
 __all__ = ["ARMS", "coverage", "scale_test", "two_blocks"]
 
 KEPT = "slim.arms.json"
-STEPS = 320_000
+STEPS = 480_000
+TWICE = 960_000  # where there are two blocks
 EXAM_SEEDS = (20_261_131, 20_261_132, 20_261_133, 20_261_134)  # starts of the exam
 TUNING_SEED = 1_000  # the sum's weights are chosen by a run of its own, which counts nowhere
 BUDGET = 3_600.0  # seconds after which no further training begins
@@ -35,8 +36,8 @@ TERMS = ("reach", SKILL, SAFETY)
 _ONES = {SAFETY: 1.0}
 
 
-def _slim(**settings: Any) -> DiscoverySettings:
-    return settings_of("slim", steps=STEPS, **settings)
+def _slim(steps: int = STEPS, **settings: Any) -> DiscoverySettings:
+    return settings_of("slim", steps=steps, **settings)
 
 
 def _scaled(combine: str, weights: Mapping[str, float]) -> dict[str, DiscoverySettings]:
@@ -66,7 +67,7 @@ OTHERS = {
     **{name: settings_of(name, steps=STEPS) for name in ("metra", "lsd", "csd", "diayn")},
     "random": settings_of("random"),
 }
-TWO = {"slim, two blocks": _slim(blocks=2)}
+TWO = {"slim, two blocks": _slim(TWICE, blocks=2)}
 ARMS: dict[str, DiscoverySettings] = SCALED["slim"] | SCALED["sum"] | OTHERS | SUMS | TWO
 """Name → settings, less the seed."""
 
