@@ -1,4 +1,4 @@
-"""Gradients, and Adam, as plain functions, so that a whole update can be one compiled graph.
+"""Descending a loss by Adam as a plain function, so that a whole update can be one compiled graph.
 
 `backward()` and `torch.optim.Adam.step` break the graph. Eager updates use the same autograd and the same fused
 kernel as they do; under `torch.compile` both are traced operation by operation and fused with what is around them.
@@ -6,7 +6,7 @@ kernel as they do; under `torch.compile` both are traced operation by operation 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -17,44 +17,41 @@ from torch.optim.adam import adam
 from policies.checkpoint import Arrays
 
 
-def gradients(
-    loss: Callable[..., tuple[torch.Tensor, Any]], module: nn.Module, *others: torch.Tensor
-) -> tuple[list[torch.Tensor], Any]:
-    """Gradients of a loss with respect to a module's parameters, in their order, and then to `others`.
-
-    Args:
-        loss: (the module as a function, *others) -> (scalar, anything detached to hand back beside the gradients).
-    """
-    named = dict(module.named_parameters())
-    if not torch.compiler.is_compiling():
-        value, beside = loss(module, *others)
-        return list(torch.autograd.grad(value, [*named.values(), *others])), beside
-
-    def traced(parameters: dict[str, Any], *free: torch.Tensor) -> tuple[torch.Tensor, Any]:
-        return loss(lambda *inputs: functional_call(module, parameters, inputs), *free)
-
-    wanted = tuple(range(1 + len(others)))
-    (found, *rest), (_, beside) = grad_and_value(traced, argnums=wanted, has_aux=True)(named, *others)
-    return [*found.values(), *rest], beside
-
-
 class Adam:
-    """Moments of some parameters, and the step that uses them; betas (0.9, 0.999), epsilon 1e-8."""
+    """Moments of a module's parameters and of `others`, and the steps they take; betas (0.9, 0.999), epsilon 1e-8."""
 
-    def __init__(self, parameters: Iterable[torch.Tensor], learning_rate: float) -> None:
-        self.parameters = list(parameters)
-        self.learning_rate = learning_rate
+    def __init__(self, module: nn.Module, learning_rate: float, *others: torch.Tensor) -> None:
+        self.module, self.others, self.learning_rate = module, others, learning_rate
+        self.parameters: list[torch.Tensor] = [*module.parameters(), *others]
         self.means = [torch.zeros_like(parameter) for parameter in self.parameters]
         self.squares = [torch.zeros_like(parameter) for parameter in self.parameters]
         self.steps = [torch.zeros(()) for _ in self.parameters]
 
+    def descend(self, loss: Callable[..., tuple[torch.Tensor, Any]]) -> Any:
+        """Move the parameters, in place, down a loss; no other tensor gets a gradient.
+
+        Args:
+            loss: (the module as a function, *others) -> (scalar, anything detached, which is returned).
+        """
+        if not torch.compiler.is_compiling():
+            value, beside = loss(self.module, *self.others)
+            self._step(list(torch.autograd.grad(value, self.parameters)), traced=False)
+            return beside
+
+        def functional(parameters: dict[str, Any], *free: torch.Tensor) -> tuple[torch.Tensor, Any]:
+            return loss(lambda *inputs: functional_call(self.module, parameters, inputs), *free)
+
+        wanted = tuple(range(1 + len(self.others)))
+        gradient = grad_and_value(functional, argnums=wanted, has_aux=True)
+        (found, *rest), (_, beside) = gradient(dict(self.module.named_parameters()), *self.others)
+        self._step([*found.values(), *rest], traced=True)
+        return beside
+
     @torch.no_grad()
-    def step(self, gradients: Iterable[torch.Tensor]) -> None:
-        """Move the parameters, in place, down `gradients` given in their order."""
-        traced = torch.compiler.is_compiling()
+    def _step(self, gradients: list[torch.Tensor], traced: bool) -> None:
         adam(
             self.parameters,
-            list(gradients),
+            gradients,
             self.means,
             self.squares,
             [],

@@ -24,6 +24,17 @@ def gaussian_kl(
     return (log_std_q - log_std_p + 0.5 * spread * torch.exp(-2 * log_std_q) - 0.5).sum(-1)
 
 
+def squashed_sample(parameters: torch.Tensor, noise: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """(action in (-1, 1) [..., A], its log density [...]) by mean and log deviation [..., 2A] and noise."""
+    mean, log_std = parameters.float().chunk(2, dim=-1)
+    log_std = log_std.clamp(-5.0, 2.0)
+    before = torch.addcmul(mean, log_std.exp(), noise)
+    normal = -0.5 * noise.square() - log_std - _LOG_SQRT_2PI
+    # log (1 - tanh^2 u), without the cancellation at large |u|
+    slope = 2.0 * (math.log(2.0) - before - torch.nn.functional.softplus(-2.0 * before))
+    return before.tanh(), (normal - slope).sum(-1)
+
+
 def mix(bits: np.ndarray) -> np.ndarray:
     """Splitmix64's finaliser: uint64[...] -> uint64[...], every output bit depends on every input bit."""
     bits = (bits ^ (bits >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)

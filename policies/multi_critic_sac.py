@@ -37,9 +37,10 @@ import numpy as np
 import torch
 from torch import nn
 
-from policies.adam import Adam, gradients
+from policies.adam import Adam
 from policies.base import LearnablePolicy, State, as_batch, config_from_dict
 from policies.checkpoint import Arrays, load_module, module_arrays, with_prefix, without_prefix
+from policies.distributions import squashed_sample
 from policies.networks import MLP, EnsembleMLP
 from policies.normalization import ObservationNorm, ReturnScale
 from policies.practice import PracticeResult, train_sac
@@ -49,7 +50,6 @@ __all__ = ["MultiCriticSAC", "MultiCriticSACConfig", "PracticeResult", "Transiti
 
 PRECISIONS = ("float32", "bfloat16")
 Network = Callable[[torch.Tensor], torch.Tensor]
-LOG_STD = (-5.0, 2.0)  # bounds of the logarithm of the standard deviation before squashing
 SPREAD_ACTIONS = 4  # drawn in each state to measure advantages
 SPREAD_STATES = 16  # of a batch, in which that is done
 
@@ -145,17 +145,6 @@ def combining_factors(weights: torch.Tensor, spread: torch.Tensor, floor: float)
     return share / spread * (share * spread).sum()
 
 
-def squashed_sample(parameters: torch.Tensor, noise: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """(action in (-1, 1) [..., A], its log density [...]) from mean and log deviation [..., 2A] and normal noise."""
-    mean, log_std = parameters.float().chunk(2, dim=-1)
-    log_std = log_std.clamp(*LOG_STD)
-    before = torch.addcmul(mean, log_std.exp(), noise)
-    normal = -0.5 * noise.square() - log_std - 0.5 * math.log(2.0 * math.pi)
-    # log (1 - tanh^2 u), without the cancellation at large |u|
-    slope = 2.0 * (math.log(2.0) - before - nn.functional.softplus(-2.0 * before))
-    return before.tanh(), (normal - slope).sum(-1)
-
-
 class _Networks(nn.Module):
     """All that is saved with the policy."""
 
@@ -191,8 +180,9 @@ class MultiCriticSAC(LearnablePolicy):
         self.networks = net = _Networks(config, self._generator)
         self.replay = Replay(config.replay_size, self.observation_size, self.action_size, len(config.reward_names))
         self.steps = 0  # environment steps remembered, in all
-        self._critic_adam = Adam(net.critics.parameters(), config.learning_rate)
-        self._actor_adam = Adam([*net.actor.parameters(), net.log_temperature], config.learning_rate)
+        self._critic_adam = Adam(net.critics, config.learning_rate)
+        self._actor_adam = Adam(net.actor, config.learning_rate, net.log_temperature)
+        self._followers = list(zip(net.targets.parameters(), net.critics.parameters(), strict=True))
         self._learn = torch.compile(self._step, fullgraph=True, dynamic=False) if config.compile else self._step
 
     @property
@@ -335,8 +325,7 @@ class MultiCriticSAC(LearnablePolicy):
                 errors = (self._pairs(critics(torch.cat([now, action], dim=-1))) - targets).square().mean(-1)
                 return errors.sum(), errors.detach().mean(0)
 
-            found, errors = gradients(critic_loss, net.critics)
-            self._critic_adam.step(found)
+            errors = self._critic_adam.descend(critic_loss)
 
             with torch.no_grad():
                 states = now[: len(noise[2]) // SPREAD_ACTIONS].repeat(SPREAD_ACTIONS, 1)
@@ -355,10 +344,9 @@ class MultiCriticSAC(LearnablePolicy):
                 balance = -log_temperature * (density.detach() - wanted)
                 return loss + balance, (loss.detach(), density.detach(), values.detach().mean(-1))
 
-            found, (loss, density, values) = gradients(actor_loss, net.actor, net.log_temperature)
-            self._actor_adam.step(found)
+            loss, density, values = self._actor_adam.descend(actor_loss)
         with torch.no_grad():
-            for target, learnt in zip(net.targets.parameters(), net.critics.parameters(), strict=True):
+            for target, learnt in self._followers:
                 target.lerp_(learnt, config.target_rate)
             single = torch.stack([loss, net.log_temperature.exp(), -density])
         return single, errors, values
