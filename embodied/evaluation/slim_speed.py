@@ -39,10 +39,14 @@ def training_cost(context: Context) -> Measurement:
     updates a second of the off-policy learner against its SAC, in fp32 and bf16.
     """
     rounds = 2 if context.quick else 9
-    on_policy = {name: _ours(rewards) for name, rewards in REWARDS.items()} | {"SB3 PPO": _sb3_ppo()}
+    on_policy = {name: _ours(rewards) for name, rewards in REWARDS.items()} | {
+        "SB3 PPO": _sb3_ppo(),
+        "simulation alone": _simulation(),
+    }
     seconds = _alternate(on_policy, rounds, context.say)
     ratio = {name: _ratio(seconds[name], seconds["K = 1"]) for name in REWARDS}
     faster = _ratio(seconds["SB3 PPO"], seconds["K = 3"])
+    bound = _ratio(seconds["SB3 PPO"], seconds["simulation alone"])  # what a learner that takes no time would reach
     off_policy = {"SB3 SAC": _sb3_sac(), **{name: _sac(**how) for name, how in _SAC.items()}}
     updates = _alternate(off_policy, 3 if context.quick else 15, context.say)
     off = {name: _ratio(updates["SB3 SAC"], updates[name]) for name in _SAC}
@@ -55,6 +59,7 @@ def training_cost(context: Context) -> Measurement:
     details = {
         "a training step over that of K = 1": ratio,
         "steps/s over SB3 PPO's, K = 3": faster,
+        "the most that any learner could reach over SB3 PPO": bound,
         "steps/s": {name: SLOTS * LENGTH / float(np.median(s)) for name, s in seconds.items()},
         "SAC updates/s over SB3's": off,
         "SAC updates/s": {name: _UPDATES / float(np.median(s)) for name, s in updates.items()},
@@ -101,6 +106,19 @@ def _ours(rewards: tuple[str, ...]) -> Callable[[], None]:
         torch.set_float32_matmul_precision("medium")
         done = train_ppo(skills.policy, coded, SLOTS * LENGTH, None, LENGTH, observation=here["observation"])
         here["observation"] = done.observation
+
+    return work
+
+
+def _simulation() -> Callable[[], None]:
+    """The steps of a rollout, with actions such as an untrained policy takes, and nothing learnt."""
+    env = DiscoveryVectorEnv(SLOTS)
+    env.reset(seed=0)
+    actions = np.clip(np.random.default_rng(0).normal(0.0, 0.6, (LENGTH, SLOTS, 5)), -1.0, 1.0)
+
+    def work() -> None:
+        for action in actions:
+            env.step(action)
 
     return work
 
