@@ -51,7 +51,7 @@ class SkillExam:
         return [len(self.visited(b, width)[0]) for b in range(self.path.shape[2])]
 
     def visited(self, block: int, width: float) -> tuple[np.ndarray, np.ndarray]:
-        """Bins of the plane that a block was in, on the table: their numbers int64[m, 2], by how many codes int64[m]."""
+        """Bins of the plane a block was in, on the table: their numbers int64[m, 2], by how many codes int64[m]."""
         step, code = np.nonzero(self.path[:, :, block, 2] > 0.0)
         cells = np.floor(self.path[step, code, block, :2] / width + 1e-9).astype(int)
         each = np.unique(np.concatenate([code[:, None], cells], axis=1), axis=0)

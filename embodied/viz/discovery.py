@@ -6,7 +6,6 @@ Colours tell skills apart: the angle of a block's part of the code, or the numbe
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -59,28 +58,28 @@ _LOW, _HIGH = (30, 62, 60), (120, 236, 222)  # of a map: one code, all of them
 
 
 def hues(codes: np.ndarray, config: DiscoveryConfig) -> np.ndarray:
-    """Each block's colour under each code, float64[n, blocks] in 0 … 1."""
+    """Each block's colour under each code, float64[n, blocks] in 0 … 1.
+
+    Blocks have colours of their own where they have a part of the code of their own (`position` and `dusdi`).
+    """
     n, blocks = len(codes), config.objects
+    parts = codes.reshape(n, blocks if config.method in ("position", "dusdi") else 1, -1)
     if config.is_discrete:
-        parts = codes.reshape(n, blocks if config.method == "dusdi" else 1, -1)
         found = parts.argmax(axis=-1) / parts.shape[-1]
     else:
-        per = config.code // blocks if config.code % blocks == 0 else config.code
-        parts = codes.reshape(n, -1, per) if per >= 2 else codes[:, None]
-        found = np.arctan2(parts[..., 1 % parts.shape[-1]], parts[..., 0]) / (2 * math.pi) % 1.0
-    return np.broadcast_to(found, (n, blocks)) if found.shape[1] == 1 else found
+        found = np.arctan2(parts[..., min(1, parts.shape[-1] - 1)], parts[..., 0]) / (2 * math.pi) % 1.0
+    return np.broadcast_to(found, (n, blocks))
 
 
 def tell(codes: np.ndarray, config: DiscoveryConfig) -> list[str]:
-    """What each code is called: the angle of its part for each block, or its number."""
-    found = hues(codes, config)
-    kinds = 5 if config.method == "dusdi" else config.code
-    own = config.method == "dusdi" or (not config.is_discrete and config.code >= 2 * config.objects)
-    names = []
-    for row in found if own else found[:, :1]:
-        part = [f"{hue * kinds:.0f}" if config.is_discrete else f"{360 * hue:.0f}\N{DEGREE SIGN}" for hue in row]
-        names.append(("skill " if config.is_discrete else "") + " ".join(part))
-    return names
+    """What each code is called: by angles, by numbers of discrete skills, or of more numbers, by its place."""
+    found = hues(codes, config)[:, : config.objects if config.method in ("position", "dusdi") else 1]
+    if config.is_discrete:
+        kinds = 5 if config.method == "dusdi" else config.code
+        return ["skill " + " ".join(f"{kinds * hue:.0f}" for hue in row) for row in found]
+    if config.method != "position" and config.code > 2:
+        return [f"code {k + 1}" for k in range(len(codes))]
+    return [" ".join(f"{360 * hue:.0f}\N{DEGREE SIGN}" for hue in row) for row in found]
 
 
 def choose(found: np.ndarray, many: int) -> np.ndarray:
@@ -137,6 +136,11 @@ def _maps(exam: SkillExam, titles: Sequence[str], legend: int) -> tuple[Canvas, 
     return canvas, found
 
 
+def _beside(places: Sequence[_Map]) -> tuple[float, float]:
+    """Where the legend begins, right of all maps."""
+    return max(place.at(0.0, place.area[3])[0] for place in places) + _GAP, places[0].top
+
+
 def coverage(exam: SkillExam, names: Sequence[str]) -> Picture:
     """A map for each block: the bins it was in, brighter where more codes took it."""
     small, large = BINS
@@ -153,7 +157,7 @@ def coverage(exam: SkillExam, names: Sequence[str]) -> Picture:
             low, high = place.at(i * large, j * large), place.at((i + 1) * large, (j + 1) * large)
             canvas.box(low, high, None, FAINT)
         canvas.dot(place.at(*exam.path[0, 0, block, :2]), 4, None, (255, 255, 255))
-    right, top = places[0].at(exam.table[0], places[0].area[3])[0] + _GAP, places[0].top
+    right, top = _beside(places)
     for k in range(60):
         canvas.box((right, top + 16 + k), (right + 12, top + 17 + k), _between(1 - k / 59))
     canvas.text((right, top), "codes", 11, FAINT)
@@ -169,14 +173,14 @@ def paths(exam: SkillExam, names: Sequence[str], config: DiscoveryConfig) -> Pic
     canvas, places = _maps(exam, list(names), 130)
     found = hues(exam.codes, config)
     for block, place in enumerate(places):
-        for code in choose(found[:, block : block + 1], len(found)) if len(found) else []:
+        for code in range(len(found)):
             colour = hue_colour(found[code, block])
-            way = [place.at(x, y) for x, y, _ in exam.path[:, code, block]]
+            way = [place.at(x, y) for x, y in _within(exam.path[:, code, block, :2], place.area)]
             canvas.line(way, colour, 1.3)
             on = exam.path[-1, code, block, 2] > 0.0
             canvas.dot(way[-1], 3.2, colour if on else None, colour)
         canvas.dot(place.at(*exam.path[0, 0, block, :2]), 4, None, (255, 255, 255))
-    right, top = places[0].at(0.0, places[0].area[3])[0] + _GAP, places[0].top
+    right, top = _beside(places)
     if config.is_discrete:
         kinds = 5 if config.method == "dusdi" else config.code
         for k in range(kinds):
@@ -196,6 +200,12 @@ def paths(exam: SkillExam, names: Sequence[str], config: DiscoveryConfig) -> Pic
         canvas.text((right + 17, below + 7), line, 11, FAINT, "lm")
         below += 17
     return canvas.image()
+
+
+def _within(way: np.ndarray, area: tuple[float, float, float, float]) -> np.ndarray:
+    """The part of a way float64[T, 2] before it leaves the map: what fell goes on falling."""
+    inside = (way >= area[:2]).all(axis=1) & (way <= area[2:]).all(axis=1)
+    return way if inside.all() else way[: max(1, int(inside.argmin()))]
 
 
 def _between(share: float) -> Colour:
@@ -226,20 +236,21 @@ def curves(rows: Sequence[dict[str, float]]) -> Picture:
         finite = values[np.isfinite(values)]
         low, high = min([0.0, *finite]), max([0.0, *finite])
         high = high if high > low else low + 1.0
-        for mark in {low, 0.0, high}:
+        apart = min(high, -low) > 0.12 * (high - low)  # words must not touch
+        for mark in sorted({low, 0.0, high}):
             y = y0 + height * (high - mark) / (high - low)
             canvas.line([(x0, y), (x0 + across, y)], LINE, 0.7)
-            if mark != 0.0 or min(high, -low) < 0.12 * (high - low):  # words must not touch
+            if apart or mark in (low, high):
                 canvas.text((x0 - 5, y), f"{mark:.2g}", 10, FAINT, "rm")
-            elif low < 0.0 < high:
-                canvas.text((x0 - 5, y), "0", 10, FAINT, "rm")
         if not rows:
             continue
         canvas.text((x0 + across, y0 + height + 4), count_text(steps[-1]), 10, FAINT, "ra")
         for (_, colour), column in zip(series, values.T, strict=True):
             spots = [(x0 + across * s / steps[-1], y0 + height * (high - v) / (high - low))
                      for s, v in zip(steps, column, strict=True) if math.isfinite(v)]  # fmt: skip
-            canvas.line(spots, colour, 1.3) if len(spots) > 1 else [canvas.dot(spot, 2.5, colour) for spot in spots]
+            canvas.line(spots, colour, 1.3)
+            if len(spots) == 1:
+                canvas.dot(spots[0], 2.5, colour)
     return canvas.image()
 
 
@@ -318,12 +329,13 @@ def _parts(
     facts = [
         ("method", summary["method"]), ("scene", summary["env"]), ("blocks", str(settings["blocks"])),
         ("rewards and weights", ", ".join(weights)), ("combined by", settings["combine"]),
-        ("code", summary["code"]), ("seed", str(settings["seed"])), ("renderer", drawn.renderer if drawn else ""),
+        ("code", f"{summary['code']}, by {summary['by']}"), ("seed", str(settings["seed"])),
+        ("renderer", drawn.renderer if drawn else ""),
         ("versions", ", ".join(f"{name} {number}" for name, number in sorted(summary["versions"].items()))),
     ]  # fmt: skip
-    done = share >= 1.0
-    parts = [heading(folder.name, sentence, *(("finished", "") if done else ("stopped", f" · {share:.0%}")), facts)]
-    aligned = "" if result["alignment"] is None else f"cosine of code and change {result['alignment']:.2f}"
+    state = ("finished", "") if share >= 1.0 else ("unfinished", f" · {100 * share:.0f} %")
+    parts = [heading(folder.name, sentence, *state, facts)]
+    aligned = f"cosine of code and change {result['alignment']:.2f}" if summary["by"] == "position" else ""
     parts.append(tiles([
         (str(covered), f"bins of {few}", f"{wide} of {many}"),
         (percent_text(result["interaction"]), "of the codes move a block by 2 cm", aligned),
@@ -338,8 +350,11 @@ def _parts(
         shown += f"<figcaption>The bar above a picture has the colour of its code below. As a file: <a href='{film}'>"
         shown += f"{film}</a>, and moments of it: <a href='{GALLERY}.png'>{GALLERY}.png</a>.</figcaption></figure>"
     parts.append(section("What the skills do", "Several codes from one start, at once.", shown))
+    said = "Its colour is that of the code" + (
+        ": the way that it asks for, as on the ring." if summary["by"] == "position" else "."
+    )
     where = _figure(pictures[COVERAGE], "Bins that each block was in, on the table, over all codes.")
-    where += "<br>" + _figure(pictures[PATHS], "The way of each block under each code.")
+    where += "<br>" + _figure(pictures[PATHS], f"The way of each block under each code. {said}")
     lead = "The table from above; the robot stands beyond the upper edge, as in the film."
     parts.append(section("Where blocks went", lead, where))
     parts.append(section("Learning", "", _figure(pictures[CURVES], "")))
@@ -350,7 +365,9 @@ def _parts(
     ]
     head = table_head("cost", "steps with any >", "mean a step >")
     parts.append(section("Costs in the exam", "", folding_table(head, rows, len(rows), "costs", "")))
-    footer = "Every code acts once, by the policy's means, from the same start, which training did not see. All figures "
+    footer = (
+        "Every code acts once, by the policy's means, from the same start, which training did not see. All figures "
+    )
     footer += "are in skills.json; they compare only under the same versions of the physics."
     return [*parts, f"<footer><p>{escaped(footer)}</p></footer>"]
 
@@ -358,12 +375,3 @@ def _parts(
 def _figure(picture: bytes, words: str) -> str:
     caption = f"<figcaption>{escaped(words)}</figcaption>" if words else ""
     return f"<figure><img src='{data_uri(picture, 'image/png')}' alt='{escaped(words)}'>{caption}</figure>"
-
-
-def read_summary(path: Path) -> dict[str, Any]:
-    """skills.json of a folder; {} where there is none that can be read."""
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return found if isinstance(found, dict) else {}

@@ -42,8 +42,7 @@ def heading(title: str, sentence: str, state: str, share: str, facts: Sequence[t
     meta = "".join(f"<div><dt>{escaped(k)}</dt><dd>{escaped(v)}</dd></div>" for k, v in facts if v)
     return (
         f"<header>{GLYPH}<div><h1>{escaped(title)}</h1><p class='sentence'>{escaped(sentence)}</p></div>"
-        f"<span class='pill {state}'>{state}{share}</span></header>"
-        + (f"<dl class='meta'>{meta}</dl>" if meta else "")
+        f"<span class='pill {state}'>{state}{share}</span></header>" + (f"<dl class='meta'>{meta}</dl>" if meta else "")
     )
 
 

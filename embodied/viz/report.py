@@ -40,6 +40,7 @@ VERDICTS: dict[bool | None, str] = {
 STATES = ("running", "finished", "stopped")
 FIRST_GOALS, FIRST_DECISIONS, MOST_PICTURES = 20, 12, 12
 
+
 @dataclass
 class ReportData:
     """What the report shows. Every list may be empty; a key that is not marked (needed) may be missing.
