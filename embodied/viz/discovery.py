@@ -51,7 +51,7 @@ ANIMATION = 1_500_000  # bytes of the film in the page
 _WIDE = 1.5  # m: a table beyond is no table, but everywhere
 _PIXELS = 460.0  # a metre on a map
 _HEAD, _GAP = 26, 14
-_LOW, _HIGH = (30, 62, 60), (120, 236, 222)  # of a map: one code, all of them
+_LOW, _HIGH = (36, 88, 84), (120, 236, 222)  # of a map: one code, all of them
 
 
 # ---- which skill is which
@@ -232,7 +232,7 @@ def curves(rows: Sequence[dict[str, float]]) -> Picture:
         across = width - left
         canvas.text((x0, y0 - _HEAD + 6), title, 13)
         canvas.box((x0, y0), (x0 + across, y0 + height), CARD)
-        values = np.array([[row.get(key, 0.0) for key, _ in series] for row in rows]).reshape(len(rows), -1)
+        values = np.array([[row.get(key, 0.0) for key, _ in series] for row in rows]).reshape(len(rows), len(series))
         finite = values[np.isfinite(values)]
         low, high = min([0.0, *finite]), max([0.0, *finite])
         high = high if high > low else low + 1.0
