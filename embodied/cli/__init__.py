@@ -16,6 +16,7 @@ from embodied.errors import UsageError
 COMMANDS = {
     "run": "live and learn: from an empty library to a repertoire of skills (continues after a kill)",
     "train": "one learner on one world, or from recorded episodes, and how far it got (continues after a kill)",
+    "discover": "skills nobody asked for: one policy, a code a skill, several critics (continues after a kill)",
     "ask": "carry out an instruction in plain English with the skills that were learnt",
     "eval": "measure a run's skills, or the held-out instructions, on fresh episodes",
     "skills": "list, show, export and import what was kept",

@@ -27,7 +27,11 @@ from embodied.errors import ConfigError
 
 C = TypeVar("C")
 _GOAL = re.compile(r"(skill|goal|world\.\w+)=[^'\"\[{]*\(.*")
-ROOTS = {schemas.RunConfig: "run", learners.TrainConfig: "train"}  # schemas with a YAML file of defaults
+ROOTS = {
+    schemas.RunConfig: "run",
+    learners.TrainConfig: "train",
+    schemas.DiscoverConfig: "discover",
+}  # schemas with a YAML file of defaults
 for _schema in (*schemas.Checked.__subclasses__(), *learners.TrainConfig.variants["policy"].values()):
     ConfigStore.instance().store(name=f"{_schema.__name__}_schema", node=_schema)
 _any_learner = learners.TrainConfig(policy=learners.LearnerConfig())  # a node takes only subclasses of what it holds

@@ -7,6 +7,7 @@ in Python is held to the same rules as one typed on the command line.
 
 from __future__ import annotations
 
+import math
 import re
 from dataclasses import Field, dataclass, field, fields, is_dataclass
 from typing import Any, ClassVar
@@ -109,6 +110,67 @@ class RunConfig(Checked):
         super().__post_init__()
         if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", self.name):
             raise ConfigError(f"name = {self.name!r} is no folder name: use letters, digits, . _ and -")
+
+
+# those of embodied.training.discovery and policies.discovery, named here so that help is quick
+DISCOVERIES = ("slim", "metra", "lsd", "csd", "diayn", "dusdi", "rnd", "random")
+COMBINE = ("normalized_advantages", "sum", "weighted_sum", "normalized_rewards", "lagrangian")
+SKILLS = ("position", "lsd", "metra", "csd", "diayn", "dusdi", "rnd", "random")
+
+
+@dataclass
+class SkillConfig(Checked):
+    """How skills are told apart (`policies.discovery.DiscoveryConfig`)."""
+
+    prefix = "skill."
+    method: str = option("auto", "the skill's reward; auto: the method's own", choices=("auto", *SKILLS))
+    code_size: int = option(0, "numbers in a code; 0: two a block where the reward projects on it, else 16", low=0)
+    discrete: bool = option(False, "codes are numbers of skills, and not directions")
+    planar: bool = option(True, "where blocks are on the plane alone is looked at, and not how high")
+    hidden: list[int] = option(lambda: [128, 128], "widths of the hidden layers of what is learnt about skills")
+    learning_rate: float = option(1e-3, "step size of what is learnt about skills", low=0.0)
+    buffer: int = option(200_000, "transitions it is learnt from", low=1)
+    updates: int = option(32, "gradient steps for every rollout", low=0)
+    batch: int = option(1024, "transitions in a gradient step", low=1)
+    multiplier: float = option(30.0, "metra and csd: the multiplier at first", low=1e-6)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not self.hidden or min(self.hidden) < 1:
+            raise ConfigError(f"skill.hidden = {self.hidden} must be widths, each at least 1, as in [128,128]")
+
+
+@dataclass
+class DiscoverConfig(Checked):
+    """``embodied discover``: skills that nobody asked for, told apart by what they do to blocks."""
+
+    method: str = option("slim", "what is rewarded, and how it is added up", choices=DISCOVERIES)
+    env: str = option("discovery", "a table with edges, or another scene of the library or a YAML file, with blocks")
+    blocks: int = option(1, "how many of the scene's blocks are there", low=1)
+    combine: str = option("normalized_advantages", "how rewards become one", choices=COMBINE)
+    rewards: list[str] | None = option(
+        None, "which there are: reach, skill, safety, grasp, lift, single costs; null: the method's own"
+    )
+    weights: dict[str, float] = option(dict, "factors of the rewards' advantages, one at a time: weights.safety=0.3")
+    scales: dict[str, float] = option(dict, "factors of the rewards themselves, one at a time: scales.reach=10")
+    skill: SkillConfig = option(SkillConfig, "")
+    steps: int = option(400_000, "environment steps of the whole training", low=1)
+    num_envs: int = option(128, "simulations stepped together", low=1, high=65_536)
+    seed: int = option(0, "same seed, same skills on one machine and thread count", low=0)
+    threads: int = option(0, "physics and learning threads; 0 takes every core this process may use", low=0)
+    video: bool = option(True, "film twelve of the skills side by side at the end")
+    render: RenderConfig = option(lambda: RenderConfig(width=160, height=120), "")
+    out: str = option("", "the folder; empty: runs/discover/ENV-METHOD-BLOCKS-seedN; the same folder continues")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        given = self.rewards
+        if given is not None and (not given or len(set(given)) < len(given)):
+            raise ConfigError(f"rewards = [{', '.join(given)}] must name at least one reward, and each of them once")
+        for key in ("weights", "scales"):
+            for name, value in getattr(self, key).items():
+                if not 0 <= value < math.inf:
+                    raise ConfigError(f"{key}.{name} = {value!r} must be a finite number, at least 0")
 
 
 @dataclass
@@ -260,13 +322,13 @@ class LearnerConfig(Checked):
         return {item.name: getattr(self, item.name) for item in fields(self) if item.name not in self.apart}
 
 
-def leaves(schema: type, prefix: str = "") -> dict[str, tuple[Field[Any], Any]]:
-    """Dotted key -> (field, default) for every value of a schema, in the order it is written."""
-    default, found = schema(), {}
+def leaves(schema: Any, prefix: str = "") -> dict[str, tuple[Field[Any], Any]]:
+    """Dotted key -> (field, default) for every value of a schema (or of one made of it), in the order it is written."""
+    default, found = schema() if isinstance(schema, type) else schema, {}
     for item in fields(schema):
         value = getattr(default, item.name)
         if is_dataclass(value):
-            found.update(leaves(type(value), f"{prefix}{item.name}."))
+            found.update(leaves(value, f"{prefix}{item.name}."))
         else:
             found[prefix + item.name] = (item, value)
     return found

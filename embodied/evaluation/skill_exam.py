@@ -6,6 +6,7 @@ not the starts'. Bins are of the plane, on the table; a block that fell off cove
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -47,12 +48,14 @@ class SkillExam:
 
     def bins(self, width: float) -> list[int]:
         """Distinct bins of the plane that each block was in, on the table, over all codes."""
-        on = self.path[..., 2] > 0.0
-        blocks = range(self.path.shape[2])
-        return [
-            len(np.unique(np.floor(self.path[:, :, b, :2][on[:, :, b]] / width + 1e-9).astype(int), axis=0))
-            for b in blocks
-        ]
+        return [len(self.visited(b, width)[0]) for b in range(self.path.shape[2])]
+
+    def visited(self, block: int, width: float) -> tuple[np.ndarray, np.ndarray]:
+        """Bins of the plane a block was in, on the table: their numbers int64[m, 2], by how many codes int64[m]."""
+        step, code = np.nonzero(self.path[:, :, block, 2] > 0.0)
+        cells = np.floor(self.path[step, code, block, :2] / width + 1e-9).astype(int)
+        each = np.unique(np.concatenate([code[:, None], cells], axis=1), axis=0)
+        return np.unique(each[:, 1:], axis=0, return_counts=True)
 
     def summary(self) -> dict[str, Any]:
         """Coverage, interaction, interior reach, alignment, lifting and violations, ready for JSON.
@@ -90,13 +93,24 @@ class SkillExam:
         }
 
 
-def sit(skills: Skills, seed: int, codes: np.ndarray | None = None, threads: int = 0, steps: int = 80) -> SkillExam:
-    """Every code (`CODES` of them where none are given) from the one start that ``seed`` draws."""
+def sit(
+    skills: Skills,
+    seed: int,
+    codes: np.ndarray | None = None,
+    threads: int = 0,
+    steps: int = 80,
+    world: Mapping[str, Any] | None = None,
+) -> SkillExam:
+    """Every code (`CODES` of them where none are given) from the one start that ``seed`` draws.
+
+    ``world``: further arguments of the environment, as for `discover`.
+    """
     codes = skills.discovery.codes(CODES, seed).numpy() if codes is None else np.asarray(codes, np.float32)
     n = len(codes)
     env = DiscoveryVectorEnv(
-        n, blocks=skills.settings.blocks, max_steps=steps, autoreset_mode="Disabled", threads=threads, sleep=False
-    )
+        n, blocks=skills.settings.blocks, max_steps=steps, autoreset_mode="Disabled", threads=threads, sleep=False,
+        **dict(world or {}),
+    )  # fmt: skip
     env.reset(seed=seed)
     env.set_state(np.repeat(env.get_state(np.array([0])), n, axis=0))
     observation = env.observation()

@@ -12,10 +12,47 @@ from typing import Any
 
 from embodied.skills.statistics import wilson
 from embodied.viz.plots import interval_bar
+from embodied.viz.style import CSS
 
 Row = Mapping[str, Any]
 EMBEDDED = ("image/webp", "image/gif", "image/png")
 MARKED = ("admitted", "retired", "mastered", "failed", "rejected")  # words whose chip has a colour
+
+GLYPH = """<svg class="glyph" viewBox="0 0 68 68" aria-hidden="true"><g fill="none" stroke="currentColor"
+stroke-linecap="round" stroke-linejoin="round"><path stroke-width="7" d="M16 56V38L34 16L50 28"/><path
+stroke-width="3.5" d="M44 37L47.5 29M57 36L52 29.5"/><path stroke-width="3" d="M6 61H62"/></g><rect
+x="43.5" y="41" width="13" height="13" rx="2.5" fill="var(--lamp)"/><circle cx="34" cy="16" r="2.6"
+fill="var(--paper)"/></svg>"""
+
+
+def page(title: str, parts: Sequence[str]) -> str:
+    """A whole page of ``parts``, markup one below the other; nothing in it can load or run anything."""
+    policy = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
+    return (
+        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
+        f'<meta http-equiv="Content-Security-Policy" content="{policy}">'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">'
+        f'<link rel="icon" href="data:,"><title>{escaped(title)} – embodied repertoire</title>'
+        f"<style>{CSS}</style></head>\n<body><main>\n" + "\n".join(parts) + "\n</main></body></html>\n"
+    )
+
+
+def heading(title: str, sentence: str, state: str, share: str, facts: Sequence[tuple[str, str]]) -> str:
+    """The top of a page: title, a sentence, a pill with the ``state`` and how much of it, and the facts there are."""
+    meta = "".join(f"<div><dt>{escaped(k)}</dt><dd>{escaped(v)}</dd></div>" for k, v in facts if v)
+    return (
+        f"<header>{GLYPH}<div><h1>{escaped(title)}</h1><p class='sentence'>{escaped(sentence)}</p></div>"
+        f"<span class='pill {state}'>{state}{share}</span></header>" + (f"<dl class='meta'>{meta}</dl>" if meta else "")
+    )
+
+
+def tiles(entries: Sequence[tuple[str, str, str]]) -> str:
+    """Large numbers side by side: (number, what it is, a note), the first in colour."""
+    return "<div class='tiles'>" + "".join(
+        f"<div class='tile{' first' if i == 0 else ''}'><b>{escaped(value)}</b><span>{escaped(name)}</span>"
+        f"<small>{escaped(note)}</small></div>"
+        for i, (value, name, note) in enumerate(entries)
+    ) + "</div>"  # fmt: skip
 
 
 def section(title: str, lead: str, body: str) -> str:

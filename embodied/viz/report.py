@@ -17,16 +17,18 @@ from embodied.viz.markup import (
     data_uri,
     escaped,
     folding_table,
+    heading,
     measured_cells,
     nothing_yet,
+    page,
     rate_of,
     section,
     short_hash,
     table_head,
+    tiles,
     time_text,
 )
 from embodied.viz.plots import learning_curve, step_curve, ticks
-from embodied.viz.style import CSS
 
 __all__ = ["ReportData", "render_report", "write_report"]
 
@@ -37,12 +39,6 @@ VERDICTS: dict[bool | None, str] = {
 }
 STATES = ("running", "finished", "stopped")
 FIRST_GOALS, FIRST_DECISIONS, MOST_PICTURES = 20, 12, 12
-
-GLYPH = """<svg class="glyph" viewBox="0 0 68 68" aria-hidden="true"><g fill="none" stroke="currentColor"
-stroke-linecap="round" stroke-linejoin="round"><path stroke-width="7" d="M16 56V38L34 16L50 28"/><path
-stroke-width="3.5" d="M44 37L47.5 29M57 36L52 29.5"/><path stroke-width="3" d="M6 61H62"/></g><rect
-x="43.5" y="41" width="13" height="13" rx="2.5" fill="var(--lamp)"/><circle cx="34" cy="16" r="2.6"
-fill="var(--paper)"/></svg>"""
 
 
 @dataclass
@@ -115,16 +111,7 @@ def render_report(data: ReportData) -> str:
         _decisions,
         _footer,
     )
-    policy = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
-    return (
-        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
-        f'<meta http-equiv="Content-Security-Policy" content="{policy}">'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f'<link rel="icon" href="data:,"><title>{escaped(data.name)} – embodied repertoire</title>'
-        f"<style>{CSS}</style></head>\n<body><main>\n"
-        + "\n".join(section(data) for section in sections)
-        + "\n</main></body></html>\n"
-    )
+    return page(data.name, [section(data) for section in sections])
 
 
 def _header(data: ReportData) -> str:
@@ -150,12 +137,7 @@ def _header(data: ReportData) -> str:
     ]
     facts += [("physics", data.physics), ("renderer", data.renderer)]
     facts += [("versions", ", ".join(f"{name} {version}" for name, version in sorted(data.versions.items())))]
-    meta = "".join(f"<div><dt>{escaped(k)}</dt><dd>{escaped(v)}</dd></div>" for k, v in facts if v)
-    return (
-        f"<header>{GLYPH}<div><h1>{escaped(data.name)}</h1><p class='sentence'>{escaped(sentence)}</p></div>"
-        f"<span class='pill {data.state}'>{data.state}{share}</span></header>"
-        + (f"<dl class='meta'>{meta}</dl>" if meta else "")
-    )
+    return heading(data.name, sentence, data.state, share, facts)
 
 
 def _tiles(data: ReportData) -> str:
@@ -165,17 +147,12 @@ def _tiles(data: ReportData) -> str:
     speed = f"{count_text(steps / seconds)} steps a second" if steps and seconds > 0 else "not started"
     rate = f"{count_text(steps / data.episodes)} steps each" if data.episodes else "none finished yet"
     goals = f"of {len(data.goals)} measured" if data.goals else "none measured yet"
-    tiles = [
+    return tiles([
         (str(mastered), "mastered goals", goals),
         (count_text(steps), "environment steps", robot),
         (time_text(seconds), "wall time", speed),
         (count_text(data.episodes), "episodes", rate),
-    ]
-    return "<div class='tiles'>" + "".join(
-        f"<div class='tile{' first' if i == 0 else ''}'><b>{escaped(value)}</b><span>{escaped(name)}</span>"
-        f"<small>{escaped(note)}</small></div>"
-        for i, (value, name, note) in enumerate(tiles)
-    ) + "</div>"  # fmt: skip
+    ])  # fmt: skip
 
 
 def _gallery(data: ReportData) -> str:
