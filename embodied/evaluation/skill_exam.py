@@ -1,8 +1,8 @@
 """What discovered skills do: many codes from one start, and what came of the objects.
 
 Every code acts once, by the policy's means, from the very same state, so that what is covered is the skills' doing and
-not the starts'. Bins are of the plane, wherever a block is not below the table's top: one carried beyond the edge counts,
-one that fell off does not.
+not the starts'. Bins are of the plane, wherever a block is above the table: one carried beyond its edge counts, one
+that fell off does not.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ class SkillExam:
         return [len(self.visited(b, width)[0]) for b in range(self.path.shape[2])]
 
     def visited(self, block: int, width: float) -> tuple[np.ndarray, np.ndarray]:
-        """Bins of the plane a block was in while it had not fallen: their numbers int64[m, 2], by how many codes int64[m]."""
+        """Bins of the plane a block was in, not fallen: their numbers int64[m, 2], by how many codes int64[m]."""
         step, code = np.nonzero(self.path[:, :, block, 2] > 0.0)
         cells = np.floor(self.path[step, code, block, :2] / width + 1e-9).astype(int)
         each = np.unique(np.concatenate([code[:, None], cells], axis=1), axis=0)
