@@ -237,6 +237,7 @@ class MultiCriticPPO(LearnablePolicy):
         floor: float | torch.Tensor = config.advantage_floor
         if config.relative_floor > 0.0:
             floor = (config.relative_floor * scale).clamp(min=max(1e-9, config.advantage_floor))
+            floor = torch.where(net.scale.variance > 0.0, floor, torch.inf)  # what never varied says nothing yet
         combined, spread = combine_advantages(advantages, weights, floor)
         if config.critic == "lagrangian":
             net.multipliers.observe(rewards)
