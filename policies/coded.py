@@ -52,7 +52,9 @@ class CodedVectorEnv:
             raise ValueError("The environment has no objects; skills are told apart by what they do to objects.")
         mode = env.metadata.get("autoreset_mode")
         if mode != AutoresetMode.SAME_STEP:
-            raise ValueError(f"The environment's autoreset mode is {mode}; codes change with episodes in SAME_STEP only.")
+            raise ValueError(
+                f"The environment's autoreset mode is {mode}; codes change with episodes in SAME_STEP only."
+            )
         self.env, self.discovery, self.rewards = env, discovery, tuple(rewards)
         self.factors = np.array([(scales or {}).get(name, 1.0) for name in rewards])
         if not np.isfinite(self.factors).all():

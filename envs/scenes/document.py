@@ -180,7 +180,8 @@ def parse(text: str, source: str = "scene", folder: Path | None = None) -> Docum
         if any(edge > start for edge, start in zip(table[:2], area[:2], strict=True)) or any(
             edge < start for edge, start in zip(table[2:], area[2:], strict=True)
         ):
-            raise whole.wrong(f"table = {values['table']} must have the area {list(area)}, where objects begin", "table")
+            what = f"table = {values['table']} must have the area {list(area)}, where objects begin, on it"
+            raise whole.wrong(what, "table")
     if "timestep" in values:
         fields["timestep"] = whole.number("timestep", above=0.0)
     places = section("places", "[x, y]")

@@ -80,7 +80,7 @@ def test_a_floor_each_holds_back_only_its_own():
 @pytest.mark.parametrize("factor", [0.1, 10.0, 1e-3])
 def test_rescaling_a_reward_leaves_the_combined_advantage_as_it_is(point_reach, factor):
     one, other = np.ones(2), np.array([1.0, factor])
-    settings = {"advantage_floor": 0.0, "relative_floor": 0.5}
+    settings: dict[str, Any] = {"advantage_floor": 0.0, "relative_floor": 0.5}
     base = advantages_of(point_reach, one, **settings)
     torch.testing.assert_close(base, advantages_of(point_reach, other, **settings), atol=2e-4, rtol=0)
     summed = [advantages_of(point_reach, scale, "sum", **settings) for scale in (one, other)]
@@ -96,7 +96,7 @@ def test_rescaling_leaves_normalised_rewards_as_they_are(point_reach):
 
 
 def test_an_absolute_floor_does_know_units(point_reach):
-    floors = {"advantage_floor": 0.1, "relative_floor": 0.0}
+    floors: dict[str, Any] = {"advantage_floor": 0.1, "relative_floor": 0.0}
     base, scaled = (advantages_of(point_reach, s, **floors) for s in (np.ones(2), np.array([1.0, 100.0])))
     assert (base - scaled).abs().max() > 0.1
 
@@ -114,7 +114,7 @@ def test_whole_practice_with_rescaled_rewards_stays_the_same(point_reach, rule):
 
 def test_a_reward_that_has_never_varied_says_nothing(point_reach):
     """Else the noise of its critic, in a unit as small as the smallest, would count in full."""
-    floors = {"advantage_floor": 0.0, "relative_floor": 0.5}
+    floors: dict[str, Any] = {"advantage_floor": 0.0, "relative_floor": 0.5}
     both = advantages_of(point_reach, np.array([1.0, 0.0]), **floors)
     alone = advantages_of(point_reach, np.array([1.0, 0.0]), weights=(1.0, 0.0), **floors)
     torch.testing.assert_close(both, alone)

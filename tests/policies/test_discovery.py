@@ -1,4 +1,4 @@
-"""Discovery rewards: their closed forms, what each learns on worlds small enough to know the answer, and their files."""
+"""Discovery rewards: their closed forms, what each learns in worlds with a known answer, and their files."""
 
 from __future__ import annotations
 
@@ -160,7 +160,7 @@ def test_dusdi_is_the_mean_over_objects_less_a_tenth_of_what_leaks():
 def test_dusdi_asks_each_object_about_its_own_code_alone():
     discovery = make("dusdi", objects=2)
     teach(discovery)
-    (before, after), z = draw(6, 2), discovery.codes(6, 0)
+    (_, after), z = draw(6, 2), discovery.codes(6, 0)
     moved = after.clone()
     moved[:, 1] += 0.05
     with torch.no_grad():
