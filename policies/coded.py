@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from gymnasium.vector import AutoresetMode
 
 from policies.discovery import Discovery
 
@@ -28,7 +29,8 @@ class CodedVectorEnv:
             environment's terms, and single costs (given as minus the cost).
         scales: name -> factor of a reward; 1 where it is not named.
 
-    Raises ValueError for names there are not, scales that are not finite, and an environment without objects.
+    Raises ValueError for names there are not, scales that are not finite, and an environment without objects or of
+    another autoreset mode.
     """
 
     def __init__(
@@ -48,6 +50,11 @@ class CodedVectorEnv:
             raise ValueError(f"No rewards given; valid: {', '.join(valid)}.")
         if not hasattr(env, "objects"):
             raise ValueError("The environment has no objects; skills are told apart by what they do to objects.")
+        mode = env.metadata.get("autoreset_mode")
+        if mode != AutoresetMode.SAME_STEP:
+            raise ValueError(
+                f"The environment's autoreset mode is {mode}; codes change with episodes in SAME_STEP only."
+            )
         self.env, self.discovery, self.rewards = env, discovery, tuple(rewards)
         self.factors = np.array([(scales or {}).get(name, 1.0) for name in rewards])
         if not np.isfinite(self.factors).all():

@@ -88,8 +88,11 @@ class DiscoveryConfig:
             raise ValueError(
                 f"code_size = {self.code_size} must be at least {2 if self.discrete else 1}, or 0: default."
             )
-        if min(self.buffer, self.batch) < 1 or self.updates < 0:
-            raise ValueError("buffer and batch must be at least 1, updates at least 0.")
+        if min(self.buffer, self.batch, *self.hidden) < 1 or self.updates < 0:
+            raise ValueError("buffer, batch and hidden must be at least 1, updates at least 0.")
+        for name in ("learning_rate", "multiplier", "multiplier_rate"):
+            if not 0 < getattr(self, name) < math.inf:
+                raise ValueError(f"{name} = {getattr(self, name)} must be a finite number greater than 0.")
         if self.method == "position" and (self.discrete or self.code_size not in (0, self.state_size)):
             raise ValueError(
                 f"code_size = {self.code_size}: `position` takes a continuous code with a number for each of its "
@@ -133,9 +136,12 @@ class _Networks(nn.Module):
         if config.method in ("lsd", "metra", "csd"):
             self.f = perceptron(inputs, code)
             if config.method == "lsd":
-                for layer in self.f:
-                    if isinstance(layer, nn.Linear):
-                        nn.utils.parametrizations.spectral_norm(layer)
+                seed = int(torch.randint(1 << 31, (), generator=generator))
+                with torch.random.fork_rng(devices=()):  # its first guess of singular vectors is drawn globally
+                    torch.manual_seed(seed)
+                    for layer in self.f:
+                        if isinstance(layer, nn.Linear):
+                            nn.utils.parametrizations.spectral_norm(layer)
             else:
                 self.log_multiplier = nn.Parameter(torch.tensor(math.log(config.multiplier)))
             if config.method == "csd":
@@ -159,11 +165,14 @@ class Discovery:
     def __init__(self, config: DiscoveryConfig) -> None:
         self.config = config
         self._generator = torch.Generator().manual_seed(config.seed)
-        self.networks = _Networks(config, self._generator)
-        learnt = [p for p in self.networks.parameters() if p.requires_grad]
+        self.networks = _Networks(config, self._generator).eval()  # but in `update`: rewarding changes nothing
+        learnt = {name: p for name, p in self.networks.named_parameters() if p.requires_grad}
         self.learns = bool(learnt)
+        multipliers = [learnt.pop("log_multiplier")] if "log_multiplier" in learnt else []
         if self.learns:
-            self._optimizer = torch.optim.Adam(learnt, config.learning_rate)
+            groups = [{"params": list(learnt.values())}]
+            groups += [{"params": multipliers, "lr": config.multiplier_rate}] if multipliers else []
+            self._optimizer = torch.optim.Adam(groups, config.learning_rate)
         sizes = (config.state_size, config.state_size, config.code)
         self._columns: tuple[torch.Tensor, ...] = tuple(torch.zeros(0, size) for size in sizes)
         self._fresh: list[tuple[torch.Tensor, ...]] = []
@@ -218,6 +227,7 @@ class Discovery:
         self._columns = tuple(torch.cat(parts)[-self.config.buffer :] for parts in columns)
         self._fresh = []
         totals: dict[str, float] = {}
+        self.networks.train()
         for _ in range(self.config.updates):
             rows = torch.randint(len(self._columns[0]), (self.config.batch,), generator=self._generator)
             s, t, z = (column[rows] for column in self._columns)
@@ -227,6 +237,7 @@ class Discovery:
             self._optimizer.step()
             for name, value in ({"loss": loss.item()} | figures).items():
                 totals[name] = totals.get(name, 0.0) + value / self.config.updates
+        self.networks.eval()
         return totals
 
     # ---- saving
@@ -237,6 +248,8 @@ class Discovery:
         if training:
             state = {"generator": self._generator.get_state().numpy()}
             state |= {f"buffer{i}": column.numpy() for i, column in enumerate(self._columns)}
+            for i, parts in enumerate(zip(*self._fresh, strict=True)):  # shown since the last update
+                state[f"fresh{i}"] = torch.cat(parts).numpy()
             if self.learns:
                 state |= with_prefix("optimizer", optimizer_arrays(self._optimizer))
         write_checkpoint(directory, KIND, asdict(self.config), module_arrays(self.networks), state or None)
@@ -256,6 +269,8 @@ class Discovery:
             state = read_arrays(directory, TRAINING)
             found._generator.set_state(torch.from_numpy(state["generator"]))
             found._columns = tuple(torch.from_numpy(state[f"buffer{i}"]) for i in range(3))
+            if "fresh0" in state:
+                found._fresh = [tuple(torch.from_numpy(state[f"fresh{i}"]) for i in range(3))]
             if found.learns:
                 load_optimizer(found._optimizer, without_prefix("optimizer", state))
         return found

@@ -65,6 +65,20 @@ class DiscoverySettings:
         for name in (*self.rewards, *self.weights, *self.scales):
             if name not in valid:
                 raise UsageError(f"there is no reward '{name}'; valid: {', '.join(valid)}")
+        if not self.rewards:
+            raise UsageError(f"no rewards given; valid: {', '.join(valid)}")
+        for name in (*self.weights, *self.scales):
+            if not all(math.isfinite(factors.get(name, 1.0)) for factors in (self.weights, self.scales)):
+                raise UsageError(f"weight and scale of '{name}' must be finite numbers")
+        least = {"blocks": 1, "num_envs": 1, "rollout": 1, "steps": 0, "floor": 0.0}
+        for name, low in least.items():
+            if not low <= getattr(self, name) < math.inf:
+                raise UsageError(f"{name} = {getattr(self, name)} must be at least {low}")
+        if not 0 <= self.discount < 1:
+            raise UsageError(f"discount = {self.discount} must lie in [0, 1)")
+        for name in ("objects", "seed"):
+            if name in self.skill:
+                raise UsageError(f"skill has no '{name}' of its own; it follows from the settings' blocks and seed")
         if self.weights and not any(self.weights.get(name, 1.0) for name in self.rewards):
             raise UsageError(f"all weights are zero ({dict(self.weights)}); nothing would be learnt")
 

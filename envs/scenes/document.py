@@ -175,6 +175,13 @@ def parse(text: str, source: str = "scene", folder: Path | None = None) -> Docum
             fields[key] = whole.vector(key, size)
             if any(low >= high for low, high in zip(fields[key], fields[key][size // 2 :], strict=False)):
                 raise whole.wrong(f"{key} = {values[key]} must be its low corner, then its high one", key)
+    if "table" in fields:
+        area, table = fields.get("area", Document.area), fields["table"]
+        if any(edge > start for edge, start in zip(table[:2], area[:2], strict=True)) or any(
+            edge < start for edge, start in zip(table[2:], area[2:], strict=True)
+        ):
+            what = f"table = {values['table']} must have the area {list(area)}, where objects begin, on it"
+            raise whole.wrong(what, "table")
     if "timestep" in values:
         fields["timestep"] = whole.number("timestep", above=0.0)
     places = section("places", "[x, y]")

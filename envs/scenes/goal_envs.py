@@ -54,8 +54,8 @@ class GoalVectorEnv(WorldVectorEnv):
         blocks: how many cubes, 1 to 6 (Reach has none).
         reward: ``sparse`` (0 or -1) or ``dense``.
         tolerance: m within which a goal counts as reached.
-        goal_range: m from where its cube begins within which a cube's goal lies (gymnasium-robotics' Fetch: 0.15, with
-            a tolerance of 0.05); None: anywhere in the area. For push and pick_place.
+        goal_range: m in the plane from where its cube begins within which a cube's goal lies (gymnasium-robotics'
+            Fetch: 0.15, with a tolerance of 0.05); None: anywhere in the area. For push and pick_place.
         others: `WorldVectorEnv`'s.
     """
 
@@ -214,8 +214,8 @@ def draw_goals(kind, seed, slots, episodes, facts, layout, area, workspace, with
             p = BLOCKS + BLOCK_STRIDE * b
             air = kind == _PICKING and b == 0 and uniform(counter, 0.0, 1.0) < 0.5
             for _ in range(60):
-                g[3 * b] = uniform(counter, area[0], area[2])
-                g[3 * b + 1] = uniform(counter, area[1], area[3])
+                g[3 * b] = uniform(counter, max(area[0], x[p] - within), min(area[2], x[p] + within))
+                g[3 * b + 1] = uniform(counter, max(area[1], x[p + 1] - within), min(area[3], x[p + 1] + within))
                 g[3 * b + 2] = half[b, 2] + (uniform(counter, 0.05, 0.20) if air else 0.0)
                 far = (g[3 * b] - x[p]) ** 2 + (g[3 * b + 1] - x[p + 1]) ** 2
                 fine = _AWAY**2 < far < within**2
