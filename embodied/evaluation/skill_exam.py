@@ -104,10 +104,11 @@ def sit(
 ) -> SkillExam:
     """Every code (`CODES` of them where none are given) from the one start that ``seed`` draws.
 
+    Random skills act by chance, as what they are compared with does not.
     ``world``: further arguments of the environment, as for `discover`.
     """
     codes = skills.discovery.codes(CODES, seed).numpy() if codes is None else np.asarray(codes, np.float32)
-    n = len(codes)
+    n, deterministic = len(codes), skills.discovery.config.method != "random"
     env = DiscoveryVectorEnv(
         n, blocks=skills.settings.blocks, max_steps=steps, autoreset_mode="Disabled", threads=threads, sleep=False,
         **dict(world or {}),
@@ -119,7 +120,7 @@ def sit(
     path, tool, states, costs = [env.objects], [env.facts[:, :3].copy()], [env.get_state()], []
     alive, lifted = [np.ones(n, np.bool_)], np.zeros(n)
     for _ in range(steps):
-        observation, _, terminated, _, info = env.step(skills.act(observation, codes))
+        observation, _, terminated, _, info = env.step(skills.act(observation, codes, deterministic))
         now = alive[-1]
         costs.append(np.where(now[:, None], info["costs"], 0.0))
         path.append(np.where(now[:, None, None], info["objects"], path[-1]))

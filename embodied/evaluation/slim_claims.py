@@ -67,8 +67,9 @@ OTHERS = {
     **{name: settings_of(name, steps=STEPS) for name in ("metra", "lsd", "csd", "diayn")},
     "random": settings_of("random"),
 }
+VARIANTS = {"slim, floor 0.1": _slim(floor=0.1)}  # a reward that is satisfied goes on being heard
 TWO = {"slim, two blocks": _slim(TWICE, blocks=2)}
-ARMS: dict[str, DiscoverySettings] = SCALED["slim"] | SCALED["sum"] | OTHERS | SUMS | TWO
+ARMS: dict[str, DiscoverySettings] = SCALED["slim"] | SCALED["sum"] | OTHERS | SUMS | VARIANTS | TWO
 """Name → settings, less the seed."""
 
 
@@ -79,14 +80,13 @@ def scale_test(context: Context) -> Measurement:
     """
     seeds = context.seeds_or(1 if context.quick else 5)
     wanted = [(name, seed) for seed in seeds for group in SCALED.values() for name in group]
+    wanted += [(name, seeds[0]) for name in VARIANTS]
     table, left_out = _filled(context, wanted)
     moved = {rule: _moved(table, group) for rule, group in SCALED.items()}
     complete = _complete(table, SCALED["slim"], seeds)
     worst = max((abs(x) for row in moved["slim"].values() for x in row.values()), default=float("nan"))
-    details = {
-        "relative change": moved, "arms": _summaries(table, [*SCALED["slim"], *SCALED["sum"]]), "missing": left_out,
-        "kept": KEPT, "steps": STEPS,
-    }  # fmt: skip
+    arms = _summaries(table, [*SCALED["slim"], *SCALED["sum"], *VARIANTS])
+    details = {"relative change": moved, "arms": arms, "missing": left_out, "kept": KEPT, "steps": STEPS}
     return Measurement(worst, None, seeds, _runs(table), {"all seeds of every scale": complete}, details)
 
 
