@@ -43,8 +43,9 @@ from policies.action_model import ActionModel, ActionModelConfig
 __all__ = ["Candidate", "Segment", "SegmentModel", "candidates", "effects", "segments_of", "state_terms", "truth"]
 
 LEAST_COUNT = 3  # segments that a candidate rests on
+_MOVED = ("moved_left", "moved_right", "moved_away", "moved_near")  # not said of play: it was swept or carried there
 _BACK = ("toggled", "placed", "taken_out", "swept", "swept_left", "swept_right", "turned_left", "turned_right",
-         "toppled")  # fmt: skip  # facts that look back to the beginning
+         "toppled", *_MOVED)  # fmt: skip  # facts that look back to the beginning
 _IMPLIES: dict[str, tuple[str, ...]] = {  # of the same block
     "swept_left": ("swept",),
     "swept_right": ("swept",),
@@ -98,6 +99,12 @@ def state_terms(scene: Scene) -> list[Term]:
     """Facts that can be told from one moment alone; of places only ``anywhere``."""
     words = scene.vocabulary
     return [t for t in words.terms() if t.predicate not in _BACK and not set(t.args) & set(words.places)]
+
+
+def back_terms(scene: Scene) -> list[Term]:
+    """Facts that look back to when a goal began; of places only ``anywhere``."""
+    words = scene.vocabulary
+    return [t for t in words.terms() if t.predicate in _BACK and not set(t.args) & set(words.places)]
 
 
 def truth(scene: Scene, facts: np.ndarray, terms: Sequence[Term]) -> np.ndarray:
@@ -157,9 +164,8 @@ def effects(scene: Scene, before: frozenset[Term], after: frozenset[Term]) -> tu
 
 def segments_of(scene: Scene, facts: np.ndarray, cuts: np.ndarray, episode: int = 0) -> list[Segment]:
     """The segments between the cuts of an episode with facts float32[T+1, NX], with their effects."""
-    words = scene.vocabulary
     now = state_terms(scene)
-    back = [t for t in words.terms() if t.predicate in _BACK and not set(t.args) & set(words.places)]
+    back = [t for t in back_terms(scene) if t.predicate not in _MOVED]
     edges = [0, *np.asarray(cuts, np.int64).tolist(), len(facts) - 1]
     states = truth(scene, facts[edges], now)
     found = []
