@@ -1,0 +1,320 @@
+"""Discovered skills become library skills: sorted by what they do, proved by the gate, counted and named.
+
+Each of many codes acts from many fresh starts. Which ways it moves a block in most of them is its effect; codes of one
+effect are a cluster. What else comes about reliably (a block is lifted, say) makes clusters of the codes that are left.
+The best of a cluster are put to the gate for it. What passes is a skill: the policy under that code for so many steps,
+with its operator, and English for its goal. It succeeds where its goal holds when its time is up.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from embodied import runs
+from embodied.core import EvalReport, OperatorCount
+from embodied.skills.gate import Gate, GateConfig, GateDecision, Question
+from embodied.skills.library import SkillLibrary
+from embodied.training.discovery import Skills
+from embodied.training.episodes import seed_of
+from embodied.training.rollouts import versions
+from embodied.training.segments import (
+    MOVED,
+    back_terms,
+    follows,
+    lifted_facts,
+    lifted_schema,
+    operator_counts,
+    state_terms,
+    truth,
+)
+from envs.scenes.discovery import DiscoveryVectorEnv
+from envs.scenes.scene import Scene
+from envs.scenes.words import Term, WordError
+
+__all__ = ["Acted", "Cluster", "act_out", "effects_of", "keep_discovered", "measure_codes"]
+
+TIMES = (40, 60, 80)  # control steps that a skill may take
+CODES, STARTS = 64, 16
+RELIABLE = 0.8  # of the starts in which an effect has to come about
+CANDIDATES = 4  # codes of a cluster that the gate looks at
+BATCH = 512  # simulations at once
+_SURVEY = 7  # what the seed of the survey is for
+_OTHERS = ("lifted", "holding", "on", "placed", "inside", "taken_out", "toppled", "turned_left", "turned_right")
+
+Act = Callable[[np.ndarray, np.ndarray], np.ndarray]
+"""(observation float32[n, F], codes float32[n, Z]) -> actions float32[n, A]."""
+
+
+@dataclass(frozen=True)
+class Acted:
+    """Episodes of codes. begin: facts float64[n, NX]; end float64[t, n, NX] after each of t times; kept bool[t, n]: no
+
+    block had fallen off the table.
+    """
+
+    begin: np.ndarray
+    end: np.ndarray
+    kept: np.ndarray
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """Codes float32[m, Z] of one effect, the surest first, each with its time int64[m] in control steps.
+
+    rates float64[m]: share of starts in which the effect came about.
+    """
+
+    goal: str
+    codes: np.ndarray
+    steps: np.ndarray
+    rates: np.ndarray
+
+
+def act_out(
+    act: Act,
+    asked: Sequence[tuple[int, int, np.ndarray]],
+    world: Mapping[str, Any],
+    times: Sequence[int] = TIMES,
+    threads: int = 0,
+) -> Acted:
+    """Carries out (n, seed, code) each: n episodes from resets 0 … n - 1 under the seed, all as one batch.
+
+    ``world``: arguments of the environment. ``times``: rising.
+    """
+    total = sum(n for n, _, _ in asked)
+    size = max(max(n for n, _, _ in asked), min(BATCH, total))
+    env = DiscoveryVectorEnv(
+        size, autoreset_mode="Disabled", threads=threads, sleep=False, **{"max_steps": 1 << 30, **world}
+    )
+    states = []
+    for n, seed, _ in asked:
+        env.reset(seed=seed, options={"reset_mask": np.arange(size) < n})
+        states.append(env.get_state(np.arange(n)))
+    start = np.concatenate(states)
+    codes = np.repeat(np.stack([np.asarray(z, np.float32) for *_, z in asked]), [n for n, _, _ in asked], axis=0)
+    found = []
+    for first in range(0, total, size):
+        n = min(size, total - first)
+        rows = np.minimum(np.arange(first, first + size), total - 1)  # the last batch is filled up with its last row
+        env.set_state(start[rows])
+        begin, alive, ends = env.facts[:n].copy(), np.ones(size, np.bool_), []
+        for step in range(1, times[-1] + 1):
+            info = env.step(act(env.observation(), codes[rows]))[4]
+            alive &= ~info["lost"] & ~info["bad_physics"]
+            if step in times:
+                ends.append((env.facts[:n].copy(), alive[:n].copy()))
+        found.append((begin, *(np.stack(part) for part in zip(*ends, strict=True))))
+    env.close()
+    begins, ends, kept = zip(*found, strict=True)
+    return Acted(np.concatenate(begins), np.concatenate(ends, axis=1), np.concatenate(kept, axis=1))
+
+
+def effects_of(
+    skills: Skills,
+    seed: int = 0,
+    *,
+    codes: int = CODES,
+    starts: int = STARTS,
+    times: Sequence[int] = TIMES,
+    world: Mapping[str, Any] | None = None,
+    threads: int = 0,
+) -> list[Cluster]:
+    """What the skills do: clusters of ``codes`` random codes by effect; no code is in two, and idle ones are in none.
+
+    A code's effect is the two ways, else the one way, in which it moves a block in at least `RELIABLE` of its
+    ``starts``, at the time at which that is surest.
+    """
+    world = _world(skills, world)
+    z = skills.discovery.codes(codes, seed_of(seed, _SURVEY)).numpy()
+    scene = _scene(world)
+    acted = act_out(skills.act, [(starts, seed_of(seed, _SURVEY, 1), code) for code in z], world, times, threads)
+    terms = [t for t in (*back_terms(scene), *state_terms(scene)) if t.predicate in (*MOVED, *_OTHERS)]
+    new = ~truth(scene, acted.begin, terms)
+    came = np.stack(
+        [truth(scene, end, terms) & new & kept[:, None] for end, kept in zip(acted.end, acted.kept, strict=True)]
+    )
+    came = came.reshape(len(times), codes, starts, len(terms))
+    ways = [k for k, term in enumerate(terms) if term.predicate in MOVED]
+    wordings: list[tuple[int, ...]] = [(k,) for k in ways]
+    wordings += [pair for pair in combinations(ways, 2) if _possible(scene, [terms[k] for k in pair])]
+    members: dict[tuple[int, ...], list[tuple[float, int, int]]] = {}
+    for i in range(codes):
+        rated = [(len(w), came[t, i][:, w].all(axis=1).mean(), -t, w) for w in wordings for t in range(len(times))]
+        sure = [row for row in rated if row[1] >= RELIABLE]
+        if sure:
+            _, rate, t, best = max(sure)
+            members.setdefault(best, []).append((-float(rate), i, -t))
+    taken = {i for own in members.values() for _, i, _ in sorted(own)[:CANDIDATES]}
+    known: set[Term] = set()
+    for k in sorted(set(range(len(terms))) - set(ways), key=lambda k: _OTHERS.index(terms[k].predicate)):
+        rates = came[..., k].mean(axis=2)  # [t, codes]
+        own = [(-float(rates[:, i].max()), i, int(rates[:, i].argmax())) for i in range(codes) if i not in taken]
+        own = sorted(row for row in own if -row[0] >= RELIABLE)[:CANDIDATES]
+        if own and terms[k] not in known:
+            members[(k,)] = own
+            taken |= {i for _, i, _ in own}
+            known |= {terms[k], *follows(terms[k])}
+    found = []
+    for wording, own in members.items():
+        own = sorted(own)
+        goal = " & ".join(map(str, sorted(terms[k] for k in wording)))
+        order, steps = [i for _, i, _ in own], np.array([times[t] for *_, t in own])
+        found.append(Cluster(goal, z[order], steps, np.array([-rate for rate, *_ in own])))
+    return sorted(found, key=lambda c: (-len(c.codes), c.goal))
+
+
+def _possible(scene: Scene, terms: Sequence[Term]) -> bool:
+    try:
+        scene.vocabulary.parse(" & ".join(map(str, terms)))
+    except WordError:
+        return False
+    return True
+
+
+def measure_codes(
+    act: Act,
+    asked: Sequence[tuple[Question, np.ndarray, int]],
+    world: Mapping[str, Any],
+    policy: str,
+    threads: int = 0,
+) -> tuple[list[EvalReport], list[Acted]]:
+    """Reports of ((goal, n, seed), code, steps) each, and what was seen; all simulated as one batch.
+
+    A success is an episode at whose end the goal holds, with every block still on the table.
+    """
+    scene, times = _scene(world), sorted({steps for *_, steps in asked})
+    acted = act_out(act, [(n, seed, code) for (_, n, seed), code, _ in asked], world, times, threads)
+    reports, seen, first = [], [], 0
+    for (goal, n, seed), _, steps in asked:
+        rows, t = slice(first, first + n), times.index(steps)
+        part = Acted(acted.begin[rows], acted.end[t : t + 1, rows], acted.kept[t : t + 1, rows])
+        terms = scene.vocabulary.parse(goal)
+        holds = truth(scene, part.end[0], [Term(t.predicate, t.args) for t in terms])
+        success = (holds == [t.positive for t in terms]).all(axis=1) & part.kept[0]
+        reports.append(EvalReport(goal, policy, seed, success, np.full(n, steps, np.int64), versions=versions()))
+        seen.append(part)
+        first += n
+    return reports, seen
+
+
+@dataclass
+class _Looks:
+    """What the gate saw of each goal's candidates, kept for the operators."""
+
+    act: Act
+    clusters: Mapping[str, Cluster]
+    world: Mapping[str, Any]
+    policy: str
+    threads: int
+    seen: dict[tuple[str, int], list[tuple[Acted, np.ndarray]]] = field(default_factory=lambda: defaultdict(list))
+
+    def __call__(self, rank: int, questions: Sequence[Question]) -> list[EvalReport]:
+        """`embodied.skills.gate.Evaluate`; a candidate is a rank among the codes of each question's own goal."""
+        asked = [(question, *self.code(question[0], rank)) for question in questions]
+        reports, seen = measure_codes(self.act, asked, self.world, self.policy, self.threads)
+        for (goal, _, _), report, part in zip(questions, reports, seen, strict=True):
+            self.seen[goal, rank].append((part, report.success))
+        return reports
+
+    def code(self, goal: str, rank: int) -> tuple[np.ndarray, int]:
+        """A candidate's code and time; a cluster of few codes repeats them."""
+        own = self.clusters[goal]
+        at = rank % min(CANDIDATES, len(own.codes))
+        return own.codes[at], int(own.steps[at])
+
+
+def keep_discovered(
+    folder: Path, skills: Skills | None = None, *, gate: GateConfig | None = None,
+    world: Mapping[str, Any] | None = None,
+    codes: int = CODES, starts: int = STARTS, threads: int = 0,
+    say: Callable[[str], None] = lambda _: None,
+) -> list[str]:  # fmt: skip
+    """Puts what a folder's skills do to the gate and keeps what passes in its library; the goals admitted there are.
+
+    ``skills``: those of the folder, where they are loaded already. A folder whose policy has been through the gate is
+    left as it is. Raises ConfigError for a folder without skills.
+    """
+    skills = Skills.load(folder) if skills is None else skills
+    world = _world(skills, world)
+    scene, vocabulary = _scene(world), _scene(world).vocabulary
+    with SkillLibrary.open(folder / runs.LIBRARY) as library, tempfile.TemporaryDirectory() as scratch:
+        skills.policy.save_pretrained(Path(scratch) / "policy")
+        artifact = library.artifacts.put(Path(scratch) / "policy")
+        last = library.last_round
+        if last is not None and last.state.get("artifact") == artifact:
+            return [entry.goal for entry in library.mastered()]
+        say("looking at what the codes do")
+        seed, number = skills.settings.seed, library.next_round
+        clusters = effects_of(skills, seed_of(seed, number), codes=codes, starts=starts, world=world, threads=threads)
+        found = {c.goal: c for c in clusters}
+        say(f"{len(found)} effects at the gate: {'; '.join(map(vocabulary.describe, found)) or 'none'}")
+        looks = _Looks(skills.act, found, world, artifact, threads)
+        ranks = range(max((min(CANDIDATES, len(c.codes)) for c in clusters), default=1))
+        decisions = Gate(looks, seed, gate).decide_all(list(found), ranks, round=number)
+        with library.round(number) as tx:
+            for cluster, decision in zip(clusters, decisions, strict=True):
+                say(f"{vocabulary.describe(decision.goal)}: {decision.reason}")
+                if not decision.admitted:
+                    continue
+                goal = vocabulary.parse(decision.goal)
+                schema = lifted_schema(scene, goal)
+                code, steps = looks.code(decision.goal, decision.winner)
+                skill = tx.add_skill(
+                    schema, Path(scratch) / "policy", conditioning={"code": code.tolist(), "steps": steps},
+                    signature={"schema": schema},
+                    provenance={
+                        "from": "discovery", "name": vocabulary.describe(decision.goal), "codes": len(cluster.codes),
+                        "steps": skills.settings.steps, "seed": seed, "combine": skills.settings.combine,
+                    },
+                )  # fmt: skip
+                tx.add_decision(skill.version, decision)
+                tx.count(_counts(scene, schema, goal, looks.seen[decision.goal, decision.winner]))
+            tx.seal(ledger_offset=0, store_offsets={}, state=_state(artifact, world, clusters, decisions))
+        return [entry.goal for entry in library.mastered()]
+
+
+def _counts(
+    scene: Scene, schema: str, goal: Sequence[Term], seen: Sequence[tuple[Acted, np.ndarray]]
+) -> list[OperatorCount]:
+    """An operator's counts from all that the gate saw of its skill."""
+    now, back = state_terms(scene), back_terms(scene)
+    begin, end = (np.concatenate(parts) for parts in zip(*((p.begin, p.end[0]) for p, _ in seen), strict=True))
+    first = [_facts(row, now) for row in truth(scene, begin, now)]
+    last = [_facts(row, [*now, *back]) for row in truth(scene, end, [*now, *back])]
+    before, after = ([lifted_facts(scene, facts, goal) for facts in rows] for rows in (first, last))
+    literals = sorted(frozenset().union(*before, *after))
+    tables = [np.array([[x in facts for x in literals] for facts in rows], np.bool_) for rows in (before, after)]
+    return operator_counts(schema, literals, *tables, np.concatenate([success for _, success in seen]))
+
+
+def _facts(row: np.ndarray, terms: Sequence[Term]) -> frozenset[Term]:
+    return frozenset(term for term, holds in zip(terms, row, strict=True) if holds)
+
+
+def _state(
+    artifact: str, world: Mapping[str, Any], clusters: Sequence[Cluster], decisions: Sequence[GateDecision]
+) -> dict[str, Any]:
+    looked = {c.goal: {"codes": len(c.codes), "best": float(c.rates[0])} for c in clusters}
+    return {
+        "artifact": artifact, "world": {k: str(v) if isinstance(v, Path) else v for k, v in world.items()},
+        "effects": looked, "reasons": {d.goal: d.reason for d in decisions},
+    }  # fmt: skip
+
+
+def _world(skills: Skills, world: Mapping[str, Any] | None) -> dict[str, Any]:
+    return {"scene": "discovery", "blocks": skills.settings.blocks, **(world or {})}
+
+
+def _scene(world: Mapping[str, Any]) -> Scene:
+    from envs.scenes.scene import load
+
+    scene = world["scene"]
+    return scene if isinstance(scene, Scene) else load(scene, world.get("blocks"))
