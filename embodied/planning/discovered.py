@@ -18,6 +18,7 @@ import numpy as np
 from embodied import runs
 from embodied.planning.execute import OptionRecord, Outcome
 from embodied.skills.library import SkillLibrary
+from embodied.training.discovered import Act, acting
 from embodied.training.segments import back_terms, begun, follows, state_terms, truth
 from envs.control import GRIP
 from envs.scenes.discovery import DiscoveryVectorEnv
@@ -43,7 +44,8 @@ class Option:
     schema: str
     terms: frozenset[Term]
     lower: float
-    act: Callable[[np.ndarray], np.ndarray]
+    act: Act
+    code: np.ndarray
     steps: int
 
 
@@ -71,7 +73,7 @@ class Options:
                 known.append(
                     Option(
                         entry.goal, skill.schema, facts,
-                        entry.lower, _under(policies[skill.artifact], code), int(skill.conditioning["steps"]),  # type: ignore[call-overload]
+                        entry.lower, acting(policies[skill.artifact]), code, int(skill.conditioning["steps"]),  # type: ignore[call-overload]
                     )
                 )  # fmt: skip
         return cls(tuple(known), world)
@@ -86,14 +88,6 @@ def scene_of(world: Mapping[str, Any]) -> Scene:
     from envs.scenes.scene import load
 
     return load(world.get("scene", "discovery"), world.get("blocks", 1))
-
-
-def _under(policy: Any, code: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
-    def act(observation: np.ndarray) -> np.ndarray:
-        codes = np.broadcast_to(code, (len(observation), len(code)))
-        return policy.predict(np.concatenate([observation, codes], axis=1, dtype=np.float32), deterministic=True)[0]
-
-    return act
 
 
 def stages_of(instruction: str, words: Vocabulary) -> list[str]:
@@ -169,7 +163,7 @@ class _Run:
         """Whether the stage's goal holds at its end."""
         words, rows = self.env.scene.vocabulary, [self.env.facts[0].copy()]
         terms = words.parse(goal)
-        failed: list[str] = []
+        tried: list[str] = []
         while True:
             holds = self._holds(rows, terms)
             self.outcome.holds.update({str(t): bool(h) for t, h in zip(terms, holds, strict=True)})
@@ -177,19 +171,19 @@ class _Run:
                 return True
             if self.outcome.reason:
                 return False
-            if failed and self.outcome.replans >= self.replans:
+            if tried and self.outcome.replans >= self.replans:
                 self.outcome.reason = "it did not come about in the plans I may make"
                 return False
             missing = [t for t, held in zip(terms, holds, strict=True) if not held]
-            plan = cover(missing, self.options.known, words, failed)
+            plan = cover(missing, self.options.known, words, tried)
             if not plan:
                 without = [t for t in missing if not cover([t], self.options.known, words)] or missing
                 self.outcome.reason = f"I have no skill to {words.describe(str(without[0]))}"
                 return False
-            self.outcome.replans += bool(failed)
+            self.outcome.replans += bool(tried)
             self.outcome.plans.append([option.goal for option in plan])
             for option in plan:
-                failed.append(option.goal)
+                tried.append(option.goal)
                 if not self._run(option, rows):
                     break
             self._wait(rows)
@@ -199,7 +193,7 @@ class _Run:
         env, own, held = self.env, [rows[-1]], 0
         terms = env.scene.vocabulary.parse(option.goal)
         for _ in range(option.steps):
-            self._step(option.act(env.observation()), option.goal, rows)
+            self._step(option.act(env.observation(), option.code[None]), option.goal, rows)
             own.append(rows[-1])
             held = held + 1 if self._holds(own, terms).all() else 0
             if held >= HOLD or self.outcome.reason:

@@ -39,7 +39,7 @@ from envs.scenes.discovery import DiscoveryVectorEnv
 from envs.scenes.scene import Scene
 from envs.scenes.words import Term, WordError
 
-__all__ = ["Acted", "Cluster", "act_out", "effects_of", "keep_discovered", "measure_codes"]
+__all__ = ["Acted", "Cluster", "act_out", "acting", "effects_of", "keep_discovered", "measure_codes"]
 
 TIMES = (40, 60, 80)  # control steps that a skill may take
 CODES, STARTS = 64, 16
@@ -51,6 +51,15 @@ _OTHERS = ("lifted", "holding", "on", "placed", "inside", "taken_out", "toppled"
 
 Act = Callable[[np.ndarray, np.ndarray], np.ndarray]
 """(observation float32[n, F], codes float32[n, Z]) -> actions float32[n, A]."""
+
+
+def acting(policy: Any) -> Act:
+    """How a policy acts under codes, by its means."""
+
+    def act(observation: np.ndarray, codes: np.ndarray) -> np.ndarray:
+        return policy.predict(np.concatenate([observation, codes], axis=1, dtype=np.float32), deterministic=True)[0]
+
+    return act
 
 
 @dataclass(frozen=True)
