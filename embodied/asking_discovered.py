@@ -29,14 +29,13 @@ def ask_discovered(instruction: str, run_dir: Path, config: AskConfig, console: 
     Skills that were not through the gate yet are put to it first. Raises AskError for what cannot be read or done, with
     what can be, UsageError, VideoError or RenderError for a video that cannot be made.
     """
-    from embodied.planning.discovered import Options, perform, scene_of, stages_of
+    from embodied.planning.discovered import Options, perform, stages_of
+    from embodied.training.discovered import keep_discovered, scene_of
     from envs.rendering import make_renderer
     from envs.vector import CONTROL_HZ
 
     target = target_of(config.video, run_dir, instruction, config.seed)
     if not (run_dir / runs.LIBRARY).is_file():
-        from embodied.training.discovered import keep_discovered
-
         keep_discovered(run_dir, say=lambda line: console.print(Text(line), soft_wrap=True))
     options = Options.load(run_dir)
     scene = scene_of(options.world)

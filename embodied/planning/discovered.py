@@ -18,11 +18,10 @@ import numpy as np
 from embodied import runs
 from embodied.planning.execute import OptionRecord, Outcome
 from embodied.skills.library import SkillLibrary
-from embodied.training.discovered import Act, acting
+from embodied.training.discovered import Act, acting, scene_of
 from embodied.training.segments import back_terms, begun, follows, state_terms, truth
 from envs.control import GRIP
 from envs.scenes.discovery import DiscoveryVectorEnv
-from envs.scenes.scene import Scene
 from envs.scenes.words import Term, Vocabulary, WordError
 from policies.base import load_policy
 
@@ -61,7 +60,7 @@ class Options:
         """Raises LibraryError for a library that is damaged."""
         with SkillLibrary.open(folder / runs.LIBRARY, readonly=True) as library:
             last = library.last_round
-            world = {} if last is None else dict(last.state.get("world", {}))
+            world = {"scene": "discovery", "blocks": 1} | ({} if last is None else dict(last.state.get("world", {})))
             scene, policies, known = scene_of(world), {}, []
             for entry in library.mastered():
                 skill = entry.skill
@@ -81,13 +80,6 @@ class Options:
     def sentences(self, words: Vocabulary) -> list[str]:
         """What they do, in English."""
         return [words.describe(option.goal) for option in self.known]
-
-
-def scene_of(world: Mapping[str, Any]) -> Scene:
-    """The scene of a discovery's world."""
-    from envs.scenes.scene import load
-
-    return load(world.get("scene", "discovery"), world.get("blocks", 1))
 
 
 def stages_of(instruction: str, words: Vocabulary) -> list[str]:

@@ -1,8 +1,8 @@
 """Discovered skills become library skills: sorted by what they do, proved by the gate, counted and named.
 
-Each of many codes acts from many fresh starts. Which ways it moves a block in most of them is its effect; codes of one
-effect are a cluster. What else comes about reliably (a block is lifted, say) makes clusters of the codes that are left.
-The best of a cluster are put to the gate for it. What passes is a skill: the policy under that code for so many steps,
+Each of many codes acts from many fresh starts. Which ways it moves a block in most of them is its effect; the surest
+codes of an effect are a cluster. What else comes about (a block is lifted, say) makes clusters of codes that are left.
+All of a cluster are put to the gate for it. What passes is a skill: the policy under that code for so many steps,
 with its operator, and English for its goal. It succeeds where its goal holds when its time is up.
 """
 
@@ -36,15 +36,15 @@ from embodied.training.segments import (
     truth,
 )
 from envs.scenes.discovery import DiscoveryVectorEnv
-from envs.scenes.scene import Scene
+from envs.scenes.scene import Scene, load
 from envs.scenes.words import Term, WordError
 
-__all__ = ["Acted", "Cluster", "act_out", "acting", "effects_of", "keep_discovered", "measure_codes"]
+__all__ = ["Acted", "Cluster", "act_out", "acting", "effects_of", "keep_discovered", "measure_codes", "scene_of"]
 
 TIMES = (40, 60, 80)  # control steps that a skill may take
-CODES, STARTS = 64, 16
+CODES, STARTS = 96, 16
 RELIABLE = 0.8  # of the starts in which an effect has to come about
-CANDIDATES = 4  # codes of a cluster that the gate looks at
+CANDIDATES = 6  # codes of a cluster, that the gate looks at
 BATCH = 512  # simulations at once
 _SURVEY = 7  # what the seed of the survey is for
 _OTHERS = ("lifted", "holding", "on", "placed", "inside", "taken_out", "toppled", "turned_left", "turned_right")
@@ -76,7 +76,7 @@ class Acted:
 
 @dataclass(frozen=True)
 class Cluster:
-    """Codes float32[m, Z] of one effect, the surest first, each with its time int64[m] in control steps.
+    """Codes float32[m, Z] for one effect, the surest first, each with its time int64[m] in control steps.
 
     rates float64[m]: share of starts in which the effect came about.
     """
@@ -85,6 +85,12 @@ class Cluster:
     codes: np.ndarray
     steps: np.ndarray
     rates: np.ndarray
+
+
+def scene_of(world: Mapping[str, Any]) -> Scene:
+    """The scene of a world: arguments of its environment."""
+    scene = world["scene"]
+    return scene if isinstance(scene, Scene) else load(scene, world.get("blocks"))
 
 
 def act_out(
@@ -136,14 +142,15 @@ def effects_of(
     world: Mapping[str, Any] | None = None,
     threads: int = 0,
 ) -> list[Cluster]:
-    """What the skills do: clusters of ``codes`` random codes by effect; no code is in two, and idle ones are in none.
+    """What the skills do: clusters of the best of ``codes`` random codes by effect; no code is in two of them.
 
-    A code's effect is the two ways, else the one way, in which it moves a block in at least `RELIABLE` of its
-    ``starts``, at the time at which that is surest.
+    An effect is what a code brings about in at least `RELIABLE` of its ``starts``, at the time at which it is surest.
+    Two ways together are dealt out first, then single ways, the rarest before the others; then what else came true and
+    does not follow from what was dealt out already.
     """
     world = _world(skills, world)
     z = skills.discovery.codes(codes, seed_of(seed, _SURVEY)).numpy()
-    scene = _scene(world)
+    scene = scene_of(world)
     acted = act_out(skills.act, [(starts, seed_of(seed, _SURVEY, 1), code) for code in z], world, times, threads)
     terms = [t for t in (*back_terms(scene), *state_terms(scene)) if t.predicate in (*MOVED, *_OTHERS)]
     new = ~truth(scene, acted.begin, terms)
@@ -151,32 +158,23 @@ def effects_of(
         [truth(scene, end, terms) & new & kept[:, None] for end, kept in zip(acted.end, acted.kept, strict=True)]
     )
     came = came.reshape(len(times), codes, starts, len(terms))
-    ways = [k for k, term in enumerate(terms) if term.predicate in MOVED]
-    wordings: list[tuple[int, ...]] = [(k,) for k in ways]
-    wordings += [pair for pair in combinations(ways, 2) if _possible(scene, [terms[k] for k in pair])]
-    members: dict[tuple[int, ...], list[tuple[float, int, int]]] = {}
-    for i in range(codes):
-        rated = [(len(w), came[t, i][:, w].all(axis=1).mean(), -t, w) for w in wordings for t in range(len(times))]
-        sure = [row for row in rated if row[1] >= RELIABLE]
-        if sure:
-            _, rate, t, best = max(sure)
-            members.setdefault(best, []).append((-float(rate), i, -t))
-    taken = {i for own in members.values() for _, i, _ in sorted(own)[:CANDIDATES]}
+    ways = [(k,) for k, term in enumerate(terms) if term.predicate in MOVED]
+    pairs = [a + b for a, b in combinations(ways, 2) if _possible(scene, [terms[k] for k in a + b])]
+    others = [(terms.index(term),) for name in _OTHERS for term in terms if term.predicate == name]
+    rates = {w: came[..., w].all(axis=3).mean(axis=2) for w in (*pairs, *ways, *others)}  # [t, codes]
+    sure = {w: set(np.flatnonzero(rate.max(axis=0) >= RELIABLE).tolist()) for w, rate in rates.items()}
+    taken: set[int] = set()
     known: set[Term] = set()
-    for k in sorted(set(range(len(terms))) - set(ways), key=lambda k: _OTHERS.index(terms[k].predicate)):
-        rates = came[..., k].mean(axis=2)  # [t, codes]
-        own = [(-float(rates[:, i].max()), i, int(rates[:, i].argmax())) for i in range(codes) if i not in taken]
-        own = sorted(row for row in own if -row[0] >= RELIABLE)[:CANDIDATES]
-        if own and terms[k] not in known:
-            members[(k,)] = own
-            taken |= {i for _, i, _ in own}
-            known |= {terms[k], *follows(terms[k])}
     found = []
-    for wording, own in members.items():
-        own = sorted(own)
-        goal = " & ".join(map(str, sorted(terms[k] for k in wording)))
-        order, steps = [i for _, i, _ in own], np.array([times[t] for *_, t in own])
-        found.append(Cluster(goal, z[order], steps, np.array([-rate for rate, *_ in own])))
+    for w in (*sorted(pairs, key=lambda w: len(sure[w])), *sorted(ways, key=lambda w: len(sure[w])), *others):
+        best = rates[w].max(axis=0)
+        own = sorted(sure[w] - taken, key=lambda i: (-best[i], i))[:CANDIDATES]
+        if not own or terms[w[0]] in known:
+            continue
+        taken.update(own)
+        known.update(weaker for k in w for weaker in follows(terms[k]))
+        steps = np.asarray(times)[rates[w][:, own].argmax(axis=0)]
+        found.append(Cluster(" & ".join(map(str, sorted(terms[k] for k in w))), z[own], steps, best[own]))
     return sorted(found, key=lambda c: (-len(c.codes), c.goal))
 
 
@@ -199,7 +197,7 @@ def measure_codes(
 
     A success is an episode at whose end the goal holds, with every block still on the table.
     """
-    scene, times = _scene(world), sorted({steps for *_, steps in asked})
+    scene, times = scene_of(world), sorted({steps for *_, steps in asked})
     acted = act_out(act, [(n, seed, code) for (_, n, seed), code, _ in asked], world, times, threads)
     reports, seen, first = [], [], 0
     for (goal, n, seed), _, steps in asked:
@@ -236,7 +234,7 @@ class _Looks:
     def code(self, goal: str, rank: int) -> tuple[np.ndarray, int]:
         """A candidate's code and time; a cluster of few codes repeats them."""
         own = self.clusters[goal]
-        at = rank % min(CANDIDATES, len(own.codes))
+        at = rank % len(own.codes)
         return own.codes[at], int(own.steps[at])
 
 
@@ -253,7 +251,8 @@ def keep_discovered(
     """
     skills = Skills.load(folder) if skills is None else skills
     world = _world(skills, world)
-    scene, vocabulary = _scene(world), _scene(world).vocabulary
+    scene = scene_of(world)
+    vocabulary = scene.vocabulary
     with SkillLibrary.open(folder / runs.LIBRARY) as library, tempfile.TemporaryDirectory() as scratch:
         skills.policy.save_pretrained(Path(scratch) / "policy")
         artifact = library.artifacts.put(Path(scratch) / "policy")
@@ -266,7 +265,7 @@ def keep_discovered(
         found = {c.goal: c for c in clusters}
         say(f"{len(found)} effects at the gate: {'; '.join(map(vocabulary.describe, found)) or 'none'}")
         looks = _Looks(skills.act, found, world, artifact, threads)
-        ranks = range(max((min(CANDIDATES, len(c.codes)) for c in clusters), default=1))
+        ranks = range(max((len(c.codes) for c in clusters), default=1))
         decisions = Gate(looks, seed, gate).decide_all(list(found), ranks, round=number)
         with library.round(number) as tx:
             for cluster, decision in zip(clusters, decisions, strict=True):
@@ -320,10 +319,3 @@ def _state(
 
 def _world(skills: Skills, world: Mapping[str, Any] | None) -> dict[str, Any]:
     return {"scene": "discovery", "blocks": skills.settings.blocks, **(world or {})}
-
-
-def _scene(world: Mapping[str, Any]) -> Scene:
-    from envs.scenes.scene import load
-
-    scene = world["scene"]
-    return scene if isinstance(scene, Scene) else load(scene, world.get("blocks"))
