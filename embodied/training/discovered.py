@@ -241,7 +241,7 @@ class _Looks:
 def keep_discovered(
     folder: Path, skills: Skills | None = None, *, gate: GateConfig | None = None,
     world: Mapping[str, Any] | None = None,
-    codes: int = CODES, starts: int = STARTS, threads: int = 0,
+    codes: int = CODES, starts: int = STARTS, times: Sequence[int] = TIMES, threads: int = 0,
     say: Callable[[str], None] = lambda _: None,
 ) -> list[str]:  # fmt: skip
     """Puts what a folder's skills do to the gate and keeps what passes in its library; the goals admitted there are.
@@ -261,7 +261,9 @@ def keep_discovered(
             return [entry.goal for entry in library.mastered()]
         say("looking at what the codes do")
         seed, number = skills.settings.seed, library.next_round
-        clusters = effects_of(skills, seed_of(seed, number), codes=codes, starts=starts, world=world, threads=threads)
+        clusters = effects_of(
+            skills, seed_of(seed, number), codes=codes, starts=starts, times=times, world=world, threads=threads
+        )
         found = {c.goal: c for c in clusters}
         say(f"{len(found)} effects at the gate: {'; '.join(map(vocabulary.describe, found)) or 'none'}")
         looks = _Looks(skills.act, found, world, artifact, threads)

@@ -40,7 +40,7 @@ def push(observation: np.ndarray, codes: np.ndarray) -> np.ndarray:
     aim[ready, 2] = 0.02
     action = np.clip((aim - tool) / 0.03, -1.0, 1.0)
     low = ready & (tool[:, 2] < 0.04)
-    action[low, 1] = 0.22 * way[low]
+    action[low, 1] = 0.12 * way[low]
     action[np.abs(codes[:, 0]) > 0.5] = 0.0
     return np.concatenate([action, np.zeros((len(tool), 1)), -np.ones((len(tool), 1))], axis=1).astype(np.float32)
 
@@ -74,7 +74,7 @@ def folder(skills: Pushing, tmp_path_factory: pytest.TempPathFactory) -> Path:
     made = tmp_path_factory.mktemp("discovery")
     Skills(skills.policy, Discovery(DiscoveryConfig()), skills.settings).save(made)
     gate = GateConfig(screen=4, n=20, confirm=20)
-    assert keep_discovered(made, skills, gate=gate, codes=4, starts=4, threads=1) == [
+    assert keep_discovered(made, skills, gate=gate, codes=4, starts=4, times=(80,), threads=1) == [
         "moved_left(red)",
         "moved_right(red)",
     ]
@@ -91,7 +91,7 @@ def test_codes_act_from_the_same_starts_alone_and_together(skills: Pushing) -> N
 
 
 def test_codes_of_one_effect_are_one_cluster_and_idle_codes_are_in_none(skills: Pushing) -> None:
-    found = effects_of(skills, 3, codes=4, starts=3, threads=1)
+    found = effects_of(skills, 3, codes=4, starts=3, times=(80,), threads=1)
     assert [(c.goal, len(c.codes)) for c in found] == [("moved_left(red)", 2), ("moved_right(red)", 1)]
     assert (found[0].codes[:, 1] > 0).all()
     assert (found[0].rates >= 0.8).all()
