@@ -43,7 +43,7 @@ __all__ = ["Acted", "Cluster", "act_out", "acting", "effects_of", "keep_discover
 
 TIMES = (40, 60, 80)  # control steps that a skill may take
 CODES, STARTS = 96, 16
-RELIABLE = 0.8  # of the starts in which an effect has to come about
+RELIABLE = 0.75  # of the starts in which an effect has to come about
 CANDIDATES = 6  # codes of a cluster, that the gate looks at
 BATCH = 512  # simulations at once
 _SURVEY = 7  # what the seed of the survey is for
@@ -145,8 +145,7 @@ def effects_of(
     """What the skills do: clusters of the best of ``codes`` random codes by effect; no code is in two of them.
 
     An effect is what a code brings about in at least `RELIABLE` of its ``starts``, at the time at which it is surest.
-    Two ways together are dealt out first, then single ways, the rarest before the others; then what else came true and
-    does not follow from what was dealt out already.
+    Effects take their codes in turns, the rarest effect first, each the surest that is left.
     """
     world = _world(skills, world)
     z = skills.discovery.codes(codes, seed_of(seed, _SURVEY)).numpy()
@@ -160,21 +159,27 @@ def effects_of(
     came = came.reshape(len(times), codes, starts, len(terms))
     ways = [(k,) for k, term in enumerate(terms) if term.predicate in MOVED]
     pairs = [a + b for a, b in combinations(ways, 2) if _possible(scene, [terms[k] for k in a + b])]
-    others = [(terms.index(term),) for name in _OTHERS for term in terms if term.predicate == name]
-    rates = {w: came[..., w].all(axis=3).mean(axis=2) for w in (*pairs, *ways, *others)}  # [t, codes]
-    sure = {w: set(np.flatnonzero(rate.max(axis=0) >= RELIABLE).tolist()) for w, rate in rates.items()}
-    taken: set[int] = set()
-    known: set[Term] = set()
+    others = [(k,) for k, term in enumerate(terms) if term.predicate in _OTHERS]
+    wordings: list[tuple[int, ...]] = [*pairs, *ways, *others]
+    rates = {w: came[..., w].all(axis=3).mean(axis=2) for w in wordings}  # [t, codes]
+    best = {w: rate.max(axis=0) for w, rate in rates.items()}
+    sure = {w: set(np.flatnonzero(rate >= RELIABLE).tolist()) for w, rate in best.items()}
+    for (k,) in others:
+        for weaker in follows(terms[k]):  # is not said where the stronger can be
+            if sure[k,] and weaker in terms:
+                sure[terms.index(weaker),] = set()
+    dealt: dict[tuple[int, ...], list[int]] = {w: [] for w in sorted(sure, key=lambda w: len(sure[w])) if sure[w]}
+    free = set(range(codes))
+    for _ in range(CANDIDATES):
+        for w, own in dealt.items():
+            if left := sure[w] & free:
+                own.append(max(left, key=lambda i: (best[w][i], -i)))
+                free.discard(own[-1])
     found = []
-    for w in (*sorted(pairs, key=lambda w: len(sure[w])), *sorted(ways, key=lambda w: len(sure[w])), *others):
-        best = rates[w].max(axis=0)
-        own = sorted(sure[w] - taken, key=lambda i: (-best[i], i))[:CANDIDATES]
-        if not own or terms[w[0]] in known:
-            continue
-        taken.update(own)
-        known.update(weaker for k in w for weaker in follows(terms[k]))
-        steps = np.asarray(times)[rates[w][:, own].argmax(axis=0)]
-        found.append(Cluster(" & ".join(map(str, sorted(terms[k] for k in w))), z[own], steps, best[own]))
+    for w, own in dealt.items():
+        if own:
+            steps = np.asarray(times)[rates[w][:, own].argmax(axis=0)]
+            found.append(Cluster(" & ".join(map(str, sorted(terms[k] for k in w))), z[own], steps, best[w][own]))
     return sorted(found, key=lambda c: (-len(c.codes), c.goal))
 
 
@@ -296,13 +301,12 @@ def _counts(
 ) -> list[OperatorCount]:
     """An operator's counts from all that the gate saw of its skill."""
     now, back = state_terms(scene), back_terms(scene)
-    begin, end = (np.concatenate(parts) for parts in zip(*((p.begin, p.end[0]) for p, _ in seen), strict=True))
-    first = [_facts(row, now) for row in truth(scene, begin, now)]
-    last = [_facts(row, [*now, *back]) for row in truth(scene, end, [*now, *back])]
-    before, after = ([lifted_facts(scene, facts, goal) for facts in rows] for rows in (first, last))
+    begin, end = (np.concatenate(part) for part in ([p.begin for p, _ in seen], [p.end[0] for p, _ in seen]))
+    before = [lifted_facts(scene, _facts(row, now), goal) for row in truth(scene, begin, now)]
+    after = [lifted_facts(scene, _facts(row, now + back), goal) for row in truth(scene, end, now + back)]
     literals = sorted(frozenset().union(*before, *after))
-    tables = [np.array([[x in facts for x in literals] for facts in rows], np.bool_) for rows in (before, after)]
-    return operator_counts(schema, literals, *tables, np.concatenate([success for _, success in seen]))
+    first, last = (np.array([[x in facts for x in literals] for facts in rows]) for rows in (before, after))
+    return operator_counts(schema, literals, first, last, np.concatenate([success for _, success in seen]))
 
 
 def _facts(row: np.ndarray, terms: Sequence[Term]) -> frozenset[Term]:
