@@ -56,11 +56,13 @@ def _judged(context: Context, folder: Path) -> dict[str, Any]:
     for k, option in enumerate(options.known):
         entry = entries[option.goal]
         question = (option.goal, EPISODES, FRESH_SEED + k)
-        asked = [(question, option.code, option.steps)]
-        (report,), _ = measure_codes(option.act, asked, options.world, entry.skill.artifact)
+        report, ran_on = (
+            measure_codes(option.act, [(question, option.code)], options.world, entry.skill.artifact, stops=stops)[0][0]
+            for stops in (True, False)
+        )
         found[option.goal] = {
             "name": entry.skill.provenance["name"], "gate": entry.successes / entry.n, "fresh": report.rate,
-            "interval": report.interval, "code": option.code.tolist(), "steps": option.steps,
+            "interval": report.interval, "without stopping": ran_on.rate, "code": option.code.tolist(),
         }  # fmt: skip
         context.say(f"{entry.skill.provenance['name']}: {report.rate:.3f} of {EPISODES} fresh rollouts")
     held = [row for row in found.values() if row["fresh"] >= RATE]

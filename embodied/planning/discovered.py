@@ -18,7 +18,7 @@ import numpy as np
 from embodied import runs
 from embodied.planning.execute import OptionRecord, Outcome
 from embodied.skills.library import SkillLibrary
-from embodied.training.discovered import Act, acting, scene_of
+from embodied.training.discovered import HOLD, REST, Act, acting, scene_of
 from embodied.training.segments import back_terms, begun, follows, state_terms, truth
 from envs.control import GRIP
 from envs.scenes.discovery import DiscoveryVectorEnv
@@ -27,8 +27,6 @@ from policies.base import load_policy
 
 __all__ = ["Option", "Options", "cover", "perform", "stages_of"]
 
-HOLD = 3  # control steps for which a skill's goal has to have held
-REST = 10  # control steps at the end of a stage, before it is judged
 _THEN = re.compile(r"[,;]?\s*(?:\band\s+)?\bthen\b\s*", re.IGNORECASE)
 
 OnStep = Callable[[DiscoveryVectorEnv, str], None]
@@ -178,7 +176,6 @@ class _Run:
                 tried.append(option.goal)
                 if not self._run(option, rows):
                     break
-            self._wait(rows)
 
     def _run(self, option: Option, rows: list[np.ndarray]) -> bool:
         """Runs an option until its goal has held, its time is up, or a block fell; whether its goal holds."""
@@ -190,12 +187,16 @@ class _Run:
             held = held + 1 if self._holds(own, terms).all() else 0
             if held >= HOLD or self.outcome.reason:
                 break
-        success = bool(self._holds(own, terms).all())
+        self._rest(rows)
+        own += rows[-REST:]
+        success = bool(self._holds(own, terms).all()) and not self.outcome.reason
         before, after = (self._literals(part) for part in ([own[0]], own))
-        self.outcome.options.append(OptionRecord(option.schema, option.goal, before, after, success, len(own) - 1))
+        self.outcome.options.append(
+            OptionRecord(option.schema, option.goal, before, after, success, len(own) - 1 - REST)
+        )
         return success
 
-    def _wait(self, rows: list[np.ndarray]) -> None:
+    def _rest(self, rows: list[np.ndarray]) -> None:
         """Lets things come to rest, the gripper as it is."""
         for _ in range(REST):
             action = np.zeros((1, 5), np.float32)

@@ -2,8 +2,9 @@
 
 Each of many codes acts from many fresh starts. Which ways it moves a block in most of them is its effect; the surest
 codes of an effect are a cluster. What else comes about (a block is lifted, say) makes clusters of codes that are left.
-All of a cluster are put to the gate for it. What passes is a skill: the policy under that code for so many steps,
-with its operator, and English for its goal. It succeeds where its goal holds when its time is up.
+All of a cluster are put to the gate for it. What passes is a skill: the policy under that code until its goal has
+held for a moment or its time is up, with its operator, and English for its goal. It succeeds where, once the arm has
+come to rest, its goal holds.
 """
 
 from __future__ import annotations
@@ -35,13 +36,18 @@ from embodied.training.segments import (
     state_terms,
     truth,
 )
+from envs.control import GRIP
 from envs.scenes.discovery import DiscoveryVectorEnv
 from envs.scenes.scene import Scene, load
 from envs.scenes.words import Term, WordError
 
-__all__ = ["Acted", "Cluster", "act_out", "acting", "effects_of", "keep_discovered", "measure_codes", "scene_of"]
+__all__ = [
+    "HOLD", "REST", "STEPS", "Acted", "Cluster", "act_out", "acting", "effects_of", "keep_discovered", "measure_codes",
+    "scene_of",
+]  # fmt: skip
 
-TIMES = (40, 60, 80)  # control steps that a skill may take
+STEPS = 80  # control steps that a skill may take
+HOLD, REST = 3, 10  # control steps for which a goal has to have held, and of rest before it is judged
 CODES, STARTS = 96, 16
 RELIABLE = 0.75  # of the starts in which an effect has to come about
 CANDIDATES = 6  # codes of a cluster, that the gate looks at
@@ -64,26 +70,20 @@ def acting(policy: Any) -> Act:
 
 @dataclass(frozen=True)
 class Acted:
-    """Episodes of codes. begin: facts float64[n, NX]; end float64[t, n, NX] after each of t times; kept bool[t, n]: no
-
-    block had fallen off the table.
-    """
+    """Episodes. begin, end: facts float64[n, NX]; kept bool[n]: no block fell off; steps int64[n]: until rest."""
 
     begin: np.ndarray
     end: np.ndarray
     kept: np.ndarray
+    steps: np.ndarray
 
 
 @dataclass(frozen=True)
 class Cluster:
-    """Codes float32[m, Z] for one effect, the surest first, each with its time int64[m] in control steps.
-
-    rates float64[m]: share of starts in which the effect came about.
-    """
+    """Codes float32[m, Z] for one effect, the surest first; rates float64[m]: share of starts it came about in."""
 
     goal: str
     codes: np.ndarray
-    steps: np.ndarray
     rates: np.ndarray
 
 
@@ -97,12 +97,16 @@ def act_out(
     act: Act,
     asked: Sequence[tuple[int, int, np.ndarray]],
     world: Mapping[str, Any],
-    times: Sequence[int] = TIMES,
+    holds: Callable[[np.ndarray, np.ndarray], np.ndarray] | None = None,
+    steps: int = STEPS,
+    rest: int = REST,
     threads: int = 0,
 ) -> Acted:
     """Carries out (n, seed, code) each: n episodes from resets 0 … n - 1 under the seed, all as one batch.
 
-    ``world``: arguments of the environment. ``times``: rising.
+    An episode acts until its goal has held for `HOLD` control steps, or ``steps`` are over, and then rests with its
+    gripper as it is. ``holds``: (episodes' numbers int64[m], facts float64[m, NX]) -> bool[m], asked after every step.
+    ``world``: arguments of the environment.
     """
     total = sum(n for n, _, _ in asked)
     size = max(max(n for n, _, _ in asked), min(BATCH, total))
@@ -120,16 +124,29 @@ def act_out(
         n = min(size, total - first)
         rows = np.minimum(np.arange(first, first + size), total - 1)  # the last batch is filled up with its last row
         env.set_state(start[rows])
-        begin, alive, ends = env.facts[:n].copy(), np.ones(size, np.bool_), []
-        for step in range(1, times[-1] + 1):
-            info = env.step(act(env.observation(), codes[rows]))[4]
+        begin, end, alive, kept = env.facts.copy(), env.facts.copy(), np.ones(size, np.bool_), np.ones(size, np.bool_)
+        held, rested = np.zeros(size, np.int64), np.full(size, -1)  # -1: it acts
+        lasted = np.full(size, steps)
+        for step in range(1, steps + rest + 1):
+            action = act(env.observation(), codes[rows])
+            still = rested >= 0
+            action[still] = 0.0
+            action[still, -1] = env.facts[still, GRIP]
+            info = env.step(action)[4]
             alive &= ~info["lost"] & ~info["bad_physics"]
-            if step in times:
-                ends.append((env.facts[:n].copy(), alive[:n].copy()))
-        found.append((begin, *(np.stack(part) for part in zip(*ends, strict=True))))
+            rested[still] += 1
+            if holds is not None:
+                held = np.where(holds(rows, env.facts) & alive, held + 1, 0)
+            stops = (rested < 0) & ((held >= HOLD) | (step >= steps))
+            rested[stops], lasted[stops] = 0, step
+            over = rested == rest
+            end[over], kept[over] = env.facts[over], alive[over]
+            rested[over] = rest + 1
+            if (rested > rest).all():
+                break
+        found.append(tuple(part[:n] for part in (begin, end, kept, lasted)))
     env.close()
-    begins, ends, kept = zip(*found, strict=True)
-    return Acted(np.concatenate(begins), np.concatenate(ends, axis=1), np.concatenate(kept, axis=1))
+    return Acted(*(np.concatenate(parts) for parts in zip(*found, strict=True)))
 
 
 def effects_of(
@@ -138,31 +155,34 @@ def effects_of(
     *,
     codes: int = CODES,
     starts: int = STARTS,
-    times: Sequence[int] = TIMES,
     world: Mapping[str, Any] | None = None,
     threads: int = 0,
 ) -> list[Cluster]:
     """What the skills do: clusters of the best of ``codes`` random codes by effect; no code is in two of them.
 
-    An effect is what a code brings about in at least `RELIABLE` of its ``starts``, at the time at which it is surest.
+    An effect is what a code brings about, and keeps for `HOLD` steps, in at least `RELIABLE` of its ``starts``.
     Effects take their codes in turns, the rarest effect first, each the surest that is left.
     """
     world = _world(skills, world)
     z = skills.discovery.codes(codes, seed_of(seed, _SURVEY)).numpy()
     scene = scene_of(world)
-    acted = act_out(skills.act, [(starts, seed_of(seed, _SURVEY, 1), code) for code in z], world, times, threads)
     terms = [t for t in (*back_terms(scene), *state_terms(scene)) if t.predicate in (*MOVED, *_OTHERS)]
-    new = ~truth(scene, acted.begin, terms)
-    came = np.stack(
-        [truth(scene, end, terms) & new & kept[:, None] for end, kept in zip(acted.end, acted.kept, strict=True)]
-    )
-    came = came.reshape(len(times), codes, starts, len(terms))
     ways = [(k,) for k, term in enumerate(terms) if term.predicate in MOVED]
     pairs = [a + b for a, b in combinations(ways, 2) if _possible(scene, [terms[k] for k in a + b])]
     others = [(k,) for k, term in enumerate(terms) if term.predicate in _OTHERS]
     wordings: list[tuple[int, ...]] = [*pairs, *ways, *others]
-    rates = {w: came[..., w].all(axis=3).mean(axis=2) for w in wordings}  # [t, codes]
-    best = {w: rate.max(axis=0) for w, rate in rates.items()}
+    held = np.zeros((codes * starts, len(wordings)), np.int64)
+
+    def look(rows: np.ndarray, facts: np.ndarray) -> np.ndarray:
+        table = truth(scene, facts, terms)
+        now = np.stack([table[:, w].all(axis=1) for w in wordings], axis=1)
+        held[rows] = np.where(held[rows] >= HOLD, HOLD, np.where(now, held[rows] + 1, 0))
+        return np.zeros(len(rows), np.bool_)  # each acts till its time is up
+
+    asked = [(starts, seed_of(seed, _SURVEY, 1), code) for code in z]
+    act_out(skills.act, asked, world, look, rest=0, threads=threads)
+    rates = (held.reshape(codes, starts, -1) >= HOLD).mean(axis=1)  # [codes, wordings]
+    best = {w: rates[:, k] for k, w in enumerate(wordings)}
     sure = {w: set(np.flatnonzero(rate >= RELIABLE).tolist()) for w, rate in best.items()}
     for (k,) in others:
         for weaker in follows(terms[k]):  # is not said where the stronger can be
@@ -175,11 +195,8 @@ def effects_of(
             if left := sure[w] & free:
                 own.append(max(left, key=lambda i: (best[w][i], -i)))
                 free.discard(own[-1])
-    found = []
-    for w, own in dealt.items():
-        if own:
-            steps = np.asarray(times)[rates[w][:, own].argmax(axis=0)]
-            found.append(Cluster(" & ".join(map(str, sorted(terms[k] for k in w))), z[own], steps, best[w][own]))
+    texts = {w: " & ".join(map(str, sorted(terms[k] for k in w))) for w in dealt}
+    found = [Cluster(texts[w], z[own], best[w][own]) for w, own in dealt.items() if own]
     return sorted(found, key=lambda c: (-len(c.codes), c.goal))
 
 
@@ -193,27 +210,38 @@ def _possible(scene: Scene, terms: Sequence[Term]) -> bool:
 
 def measure_codes(
     act: Act,
-    asked: Sequence[tuple[Question, np.ndarray, int]],
+    asked: Sequence[tuple[Question, np.ndarray]],
     world: Mapping[str, Any],
     policy: str,
     threads: int = 0,
+    stops: bool = True,
 ) -> tuple[list[EvalReport], list[Acted]]:
-    """Reports of ((goal, n, seed), code, steps) each, and what was seen; all simulated as one batch.
+    """Reports of ((goal, n, seed), code) each, and what was seen; all simulated as one batch.
 
-    A success is an episode at whose end the goal holds, with every block still on the table.
+    A success is an episode at whose end, at rest, the goal holds, with every block still on the table. Without
+    ``stops`` it acts till its time is up, whatever has held.
     """
-    scene, times = scene_of(world), sorted({steps for *_, steps in asked})
-    acted = act_out(act, [(n, seed, code) for (_, n, seed), code, _ in asked], world, times, threads)
-    reports, seen, first = [], [], 0
-    for (goal, n, seed), _, steps in asked:
-        rows, t = slice(first, first + n), times.index(steps)
-        part = Acted(acted.begin[rows], acted.end[t : t + 1, rows], acted.kept[t : t + 1, rows])
-        terms = scene.vocabulary.parse(goal)
-        holds = truth(scene, part.end[0], [Term(t.predicate, t.args) for t in terms])
-        success = (holds == [t.positive for t in terms]).all(axis=1) & part.kept[0]
-        reports.append(EvalReport(goal, policy, seed, success, np.full(n, steps, np.int64), versions=versions()))
-        seen.append(part)
-        first += n
+    scene = scene_of(world)
+    parts = np.cumsum([0, *(n for (_, n, _), _ in asked)])
+    goals = [scene.vocabulary.parse(goal) for (goal, _, _), _ in asked]
+
+    def holds(rows: np.ndarray, facts: np.ndarray) -> np.ndarray:
+        now = np.zeros(len(rows), np.bool_)
+        for terms, low, high in zip(goals, parts, parts[1:], strict=False):
+            own = (rows >= low) & (rows < high)
+            if own.any():
+                table = truth(scene, facts[own], [Term(t.predicate, t.args) for t in terms])
+                now[own] = (table == [t.positive for t in terms]).all(axis=1)
+        return now
+
+    questions = [(n, seed, code) for (_, n, seed), code in asked]
+    acted = act_out(act, questions, world, holds if stops else None, threads=threads)
+    success = holds(np.arange(parts[-1]), acted.end) & acted.kept
+    reports, seen = [], []
+    for ((goal, _, seed), _), low, high in zip(asked, parts, parts[1:], strict=False):
+        own = slice(low, high)
+        reports.append(EvalReport(goal, policy, seed, success[own], acted.steps[own], versions=versions()))
+        seen.append(Acted(acted.begin[own], acted.end[own], acted.kept[own], acted.steps[own]))
     return reports, seen
 
 
@@ -230,23 +258,22 @@ class _Looks:
 
     def __call__(self, rank: int, questions: Sequence[Question]) -> list[EvalReport]:
         """`embodied.skills.gate.Evaluate`; a candidate is a rank among the codes of each question's own goal."""
-        asked = [(question, *self.code(question[0], rank)) for question in questions]
+        asked = [(question, self.code(question[0], rank)) for question in questions]
         reports, seen = measure_codes(self.act, asked, self.world, self.policy, self.threads)
         for (goal, _, _), report, part in zip(questions, reports, seen, strict=True):
             self.seen[goal, rank].append((part, report.success))
         return reports
 
-    def code(self, goal: str, rank: int) -> tuple[np.ndarray, int]:
-        """A candidate's code and time; a cluster of few codes repeats them."""
+    def code(self, goal: str, rank: int) -> np.ndarray:
+        """A candidate's code; a cluster of few codes repeats them."""
         own = self.clusters[goal]
-        at = rank % len(own.codes)
-        return own.codes[at], int(own.steps[at])
+        return own.codes[rank % len(own.codes)]
 
 
 def keep_discovered(
     folder: Path, skills: Skills | None = None, *, gate: GateConfig | None = None,
     world: Mapping[str, Any] | None = None,
-    codes: int = CODES, starts: int = STARTS, times: Sequence[int] = TIMES, threads: int = 0,
+    codes: int = CODES, starts: int = STARTS, threads: int = 0,
     say: Callable[[str], None] = lambda _: None,
 ) -> list[str]:  # fmt: skip
     """Puts what a folder's skills do to the gate and keeps what passes in its library; the goals admitted there are.
@@ -266,9 +293,7 @@ def keep_discovered(
             return [entry.goal for entry in library.mastered()]
         say("looking at what the codes do")
         seed, number = skills.settings.seed, library.next_round
-        clusters = effects_of(
-            skills, seed_of(seed, number), codes=codes, starts=starts, times=times, world=world, threads=threads
-        )
+        clusters = effects_of(skills, seed_of(seed, number), codes=codes, starts=starts, world=world, threads=threads)
         found = {c.goal: c for c in clusters}
         say(f"{len(found)} effects at the gate: {'; '.join(map(vocabulary.describe, found)) or 'none'}")
         looks = _Looks(skills.act, found, world, artifact, threads)
@@ -281,9 +306,9 @@ def keep_discovered(
                     continue
                 goal = vocabulary.parse(decision.goal)
                 schema = lifted_schema(scene, goal)
-                code, steps = looks.code(decision.goal, decision.winner)
+                code = looks.code(decision.goal, decision.winner)
                 skill = tx.add_skill(
-                    schema, Path(scratch) / "policy", conditioning={"code": code.tolist(), "steps": steps},
+                    schema, Path(scratch) / "policy", conditioning={"code": code.tolist(), "steps": STEPS},
                     signature={"schema": schema},
                     provenance={
                         "from": "discovery", "name": vocabulary.describe(decision.goal), "codes": len(cluster.codes),
@@ -301,7 +326,7 @@ def _counts(
 ) -> list[OperatorCount]:
     """An operator's counts from all that the gate saw of its skill."""
     now, back = state_terms(scene), back_terms(scene)
-    begin, end = (np.concatenate(part) for part in ([p.begin for p, _ in seen], [p.end[0] for p, _ in seen]))
+    begin, end = (np.concatenate(part) for part in ([p.begin for p, _ in seen], [p.end for p, _ in seen]))
     before = [lifted_facts(scene, _facts(row, now), goal) for row in truth(scene, begin, now)]
     after = [lifted_facts(scene, _facts(row, now + back), goal) for row in truth(scene, end, now + back)]
     literals = sorted(frozenset().union(*before, *after))

@@ -17,9 +17,10 @@ from embodied.planning import discovered as planning
 from embodied.planning.discovered import Option, Options, cover, perform, stages_of
 from embodied.skills.gate import GateConfig
 from embodied.skills.library import SkillLibrary
-from embodied.training.discovered import act_out, effects_of, keep_discovered, scene_of
+from embodied.training.discovered import act_out, effects_of, keep_discovered, measure_codes, scene_of
 from embodied.training.discovery import Skills, make_skills, settings_of
 from envs.scenes.discovery import DiscoveryVectorEnv
+from envs.scenes.facts import BLOCKS
 from envs.scenes.features import CENTRE, TOOL_FEATURES
 from policies.discovery import Discovery, DiscoveryConfig
 
@@ -74,7 +75,7 @@ def folder(skills: Pushing, tmp_path_factory: pytest.TempPathFactory) -> Path:
     made = tmp_path_factory.mktemp("discovery")
     Skills(skills.policy, Discovery(DiscoveryConfig()), skills.settings).save(made)
     gate = GateConfig(screen=4, n=20, confirm=20)
-    assert keep_discovered(made, skills, gate=gate, codes=4, starts=4, times=(80,), threads=1) == [
+    assert keep_discovered(made, skills, gate=gate, codes=4, starts=4, threads=1) == [
         "moved_left(red)",
         "moved_right(red)",
     ]
@@ -82,16 +83,26 @@ def folder(skills: Pushing, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_codes_act_from_the_same_starts_alone_and_together(skills: Pushing) -> None:
-    both = act_out(skills.act, [(2, 5, WAYS[0]), (2, 5, WAYS[1])], WORLD, (1, 30), threads=1)
-    alone = act_out(skills.act, [(2, 5, WAYS[1])], WORLD, (30,), threads=1)
-    assert both.end.shape == (2, 4, both.begin.shape[1])
+    both = act_out(skills.act, [(2, 5, WAYS[0]), (2, 5, WAYS[1])], WORLD, steps=20, rest=2, threads=1)
+    alone = act_out(skills.act, [(2, 5, WAYS[1])], WORLD, steps=20, rest=2, threads=1)
+    assert both.end.shape == both.begin.shape
     np.testing.assert_array_equal(both.begin[:2], both.begin[2:])
-    np.testing.assert_array_equal(both.end[1, 2:], alone.end[0])
-    assert both.kept.all()
+    np.testing.assert_array_equal(both.end[2:], alone.end)
+    assert both.kept.all() and (both.steps == 20).all()
+
+
+def test_a_skill_stops_when_its_goal_has_held_and_is_judged_at_rest(skills: Pushing) -> None:
+    asked = [(("moved_left(red)", 4, 9), WAYS[0]), (("moved_left(red)", 4, 9), WAYS[2])]
+    (left, idle), (moved, _) = measure_codes(skills.act, asked, WORLD, "x", threads=1)
+    assert left.success.all() and not idle.success.any()
+    assert (moved.steps < 80).all() and (idle.lengths == 80).all()
+    (ran_on,), (further,) = measure_codes(skills.act, asked[:1], WORLD, "x", threads=1, stops=False)
+    assert (ran_on.lengths == 80).all()
+    assert (further.end[:, BLOCKS + 1] > moved.end[:, BLOCKS + 1]).all()
 
 
 def test_codes_of_one_effect_are_one_cluster_and_idle_codes_are_in_none(skills: Pushing) -> None:
-    found = effects_of(skills, 3, codes=4, starts=3, times=(80,), threads=1)
+    found = effects_of(skills, 3, codes=4, starts=3, threads=1)
     assert [(c.goal, len(c.codes)) for c in found] == [("moved_left(red)", 2), ("moved_right(red)", 1)]
     assert (found[0].codes[:, 1] > 0).all()
     assert (found[0].rates >= 0.8).all()
