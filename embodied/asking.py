@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from embodied.planning.execute import Outcome
     from embodied.repertoire import Repertoire
 
-__all__ = ["Answer", "AskError", "ask", "say"]
+__all__ = ["Answer", "AskError", "ask", "say", "show", "target_of"]
 
 SUFFIXES = (".mp4", ".gif")
 NONE = "none"
@@ -48,11 +48,15 @@ def ask(instruction: str, run_dir: Path, config: AskConfig, console: Console) ->
     Raises GoalError for what cannot be read, AskError for what cannot be or where no skill was learnt yet,
     UsageError, VideoError or RenderError for a video that cannot be made.
     """
+    if runs.is_discovery(run_dir):
+        from embodied.asking_discovered import ask_discovered
+
+        return ask_discovered(instruction, run_dir, config, console)
     goal = parse_instruction(instruction)
     reason = impossible_reason(goal)
     if reason:
         raise AskError(f"that is impossible because {reason}")
-    target = _target(config.video, run_dir, instruction, config.seed)
+    target = target_of(config.video, run_dir, instruction, config.seed)
     repertoire = _repertoire(run_dir)
 
     from embodied.planning.execute import carry_out
@@ -69,7 +73,7 @@ def ask(instruction: str, run_dir: Path, config: AskConfig, console: Console) ->
             on_step=recorder,
         )  # fmt: skip
         if target is not None and outcome.steps:
-            videos = _show(target, *recorder.frames(renderer, 0, outcome.steps))
+            videos = show(target, *recorder.frames(renderer, 0, outcome.steps))
     answer = Answer(outcome.success, say(instruction, outcome), videos, outcome)
     console.print(Text(answer.text), soft_wrap=True)
     for path in videos:
@@ -117,7 +121,7 @@ def _repertoire(run_dir: Path) -> Repertoire:
     return repertoire
 
 
-def _target(video: str, run_dir: Path, instruction: str, seed: int) -> Path | None:
+def target_of(video: str, run_dir: Path, instruction: str, seed: int) -> Path | None:
     """The video's file, or None for no video; whether it can be written is found out here."""
     from embodied.viz.video import VideoError, ffmpeg_works
 
@@ -135,7 +139,7 @@ def _target(video: str, run_dir: Path, instruction: str, seed: int) -> Path | No
     return path
 
 
-def _show(target: Path, frames: np.ndarray, doing: list[str]) -> tuple[Path, ...]:
+def show(target: Path, frames: np.ndarray, doing: list[str]) -> tuple[Path, ...]:
     """Writes the video and a strip of stills, each with what was being done; their paths."""
     from embodied.viz import video
     from embodied.viz.film import FPS, write_gif

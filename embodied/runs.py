@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from embodied.skills.library import SkillLibrary
 
 CONFIG = "config.yaml"
+DISCOVERY = "state.json"  # of skills discovered without a task (`embodied.training.discovery`)
 LIBRARY = "library.sqlite"
 EPISODES = "episodes"
 LEDGER = "ledger.jsonl"
@@ -28,6 +30,14 @@ VIDEOS = "videos"
 def is_run(path: Path) -> bool:
     """Whether a folder is a run directory."""
     return (path / CONFIG).is_file() or (path / LIBRARY).is_file()
+
+
+def is_discovery(path: Path) -> bool:
+    """Whether a folder holds skills that were discovered without a task."""
+    try:
+        return "codes" in json.loads((path / DISCOVERY).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
 
 
 def existing(out: Path) -> list[Path]:
@@ -48,7 +58,7 @@ def find(run: str | Path = "", out: str | Path = "runs") -> Path:
             return there[0]
         raise MissingRunError(f"there is no run in {out} yet; make one: embodied run preset=quick")
     for path in (Path(run), Path(out) / run):
-        if is_run(path):
+        if is_run(path) or is_discovery(path):
             return path
     known = f"runs there: {', '.join(map(str, there))}" if there else "make one: embodied run preset=quick"
     raise MissingRunError(f"there is no run at {run}; {known}")
@@ -77,7 +87,7 @@ def mastered(run: Path) -> tuple[list[str], list[str]]:
 
     with library(run) as kept:
         everything = [entry.goal for entry in kept.mastered()]
-    return distinct(everything), everything
+    return (everything if is_discovery(run) else distinct(everything)), everything
 
 
 def digests(run: Path) -> dict[str, str]:

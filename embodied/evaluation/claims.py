@@ -257,6 +257,8 @@ for _claim in (
           ">", 0.0, "bins of 5 cm more", f"{_EVALUATION}.slim_claims:coverage", "40,000 steps", quick_target=-1e9),
     Claim("slim.c", "two blocks: share of seeds in which each is moved by some skill",
           "==", 1.0, "of seeds", f"{_EVALUATION}.slim_claims:two_blocks", "40,000 steps", quick_target=1.0),
+    Claim("slim.f", "discovered skills that pass the gate and do what they are named for in 80 % of fresh rollouts",
+          ">=", 6, "skills", f"{_EVALUATION}.slim_library_claims:skill_library", "40,000 steps", quick_target=0),
     Claim("slim.e", "a whole training step with three critics over one with one; PPO and SAC over stable-baselines3's",
           "<=", 1.3, "times", f"{_EVALUATION}.slim_speed:training_cost", "few rounds"),
 ):  # fmt: skip

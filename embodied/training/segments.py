@@ -37,17 +37,21 @@ from envs.scenes.facts import (
 from envs.scenes.goal_states import GoalStates
 from envs.scenes.predicates import distances, encode
 from envs.scenes.scene import Scene
-from envs.scenes.words import ANYWHERE, MAX_TERMS, Term
+from envs.scenes.words import ANYWHERE, MAX_TERMS, PREDICATES, Term
 from policies.action_model import ActionModel, ActionModelConfig
 
-__all__ = ["Candidate", "Segment", "SegmentModel", "candidates", "effects", "segments_of", "state_terms", "truth"]
+__all__ = [
+    "MOVED", "Candidate", "Segment", "SegmentModel", "back_terms", "begun", "candidates", "effects", "follows",
+    "lifted_facts", "lifted_schema", "operator_counts", "segments_of", "state_terms", "truth",
+]  # fmt: skip
 
 LEAST_COUNT = 3  # segments that a candidate rests on
+MOVED = ("moved_left", "moved_right", "moved_away", "moved_near")  # not said of play: it was swept or carried there
 _BACK = ("toggled", "placed", "taken_out", "swept", "swept_left", "swept_right", "turned_left", "turned_right",
-         "toppled")  # fmt: skip  # facts that look back to the beginning
+         "toppled", *MOVED)  # fmt: skip  # facts that look back to the beginning
 _IMPLIES: dict[str, tuple[str, ...]] = {  # of the same block
-    "swept_left": ("swept",),
-    "swept_right": ("swept",),
+    "swept_left": ("swept", "moved_left"),
+    "swept_right": ("swept", "moved_right"),
     "taken_out": ("placed", "at"),
     "placed": ("at",),
     "lifted": ("holding", "touching"),
@@ -98,6 +102,12 @@ def state_terms(scene: Scene) -> list[Term]:
     """Facts that can be told from one moment alone; of places only ``anywhere``."""
     words = scene.vocabulary
     return [t for t in words.terms() if t.predicate not in _BACK and not set(t.args) & set(words.places)]
+
+
+def back_terms(scene: Scene) -> list[Term]:
+    """Facts that look back to when a goal began; of places only ``anywhere``."""
+    words = scene.vocabulary
+    return [t for t in words.terms() if t.predicate in _BACK and not set(t.args) & set(words.places)]
 
 
 def truth(scene: Scene, facts: np.ndarray, terms: Sequence[Term]) -> np.ndarray:
@@ -155,11 +165,16 @@ def effects(scene: Scene, before: frozenset[Term], after: frozenset[Term]) -> tu
     return tuple(sorted(t for t in new if (t.predicate, t.args[0]) not in told))
 
 
+def follows(term: Term) -> tuple[Term, ...]:
+    """What of the same thing alone follows from a term."""
+    weaker = _IMPLIES.get(term.predicate, ()) if term.positive else ()
+    return tuple(Term(name, term.args[:1]) for name in weaker if len(PREDICATES[name]) == 1)
+
+
 def segments_of(scene: Scene, facts: np.ndarray, cuts: np.ndarray, episode: int = 0) -> list[Segment]:
     """The segments between the cuts of an episode with facts float32[T+1, NX], with their effects."""
-    words = scene.vocabulary
     now = state_terms(scene)
-    back = [t for t in words.terms() if t.predicate in _BACK and not set(t.args) & set(words.places)]
+    back = [t for t in back_terms(scene) if t.predicate not in MOVED]
     edges = [0, *np.asarray(cuts, np.int64).tolist(), len(facts) - 1]
     states = truth(scene, facts[edges], now)
     found = []
@@ -198,7 +213,7 @@ def candidates(scene: Scene, segments: Sequence[Segment], least: int = LEAST_COU
     clusters: dict[str, list[Segment]] = defaultdict(list)
     for segment in segments:
         if segment.effect:
-            clusters[_lifted(scene, segment.effect, _names(scene, segment.effect), typed=True)].append(segment)
+            clusters[lifted_schema(scene, segment.effect)].append(segment)
     found = [_candidate(scene, schema, own, segments) for schema, own in clusters.items() if len(own) >= least]
     return sorted(found, key=lambda c: (-c.count, c.schema))
 
@@ -214,8 +229,8 @@ def _candidate(scene: Scene, schema: str, own: list[Segment], segments: Sequence
         wanted = next((e for e in effects_of if segment.effect != e and _moved(segment) & {e[0].args[0]}), None)
         if wanted is not None and not all(_holds(t, segment.before) for t in wanted):
             executions.append((segment, wanted, False))
-    starts = [_lift_all(scene, s.before, goal) for s, goal, _ in executions]
-    ends = [_lift_all(scene, s.after, goal) for s, goal, _ in executions]
+    starts = [lifted_facts(scene, s.before, goal) for s, goal, _ in executions]
+    ends = [lifted_facts(scene, s.after, goal) for s, goal, _ in executions]
     success = np.array([hit for _, _, hit in executions], np.int64)
     literals = sorted(frozenset().union(*starts, *ends))
     begin = np.array([[x in row for x in literals] for row in starts], bool).reshape(len(starts), len(literals))
@@ -223,22 +238,29 @@ def _candidate(scene: Scene, schema: str, own: list[Segment], segments: Sequence
     goal_parts = {part.strip().removeprefix("not ") for part in _untyped(schema).split("&")}
     order = [(i, sign) for sign in (True, False) for i, x in enumerate(literals) if x not in goal_parts]
     needs = precondition(begin, success, 1 - success, order)
-    counts, hit = [], success == 1
-    for i, literal in enumerate(literals):
-        if begin[:, i].any():
-            trials, hits = int(begin[:, i].sum()), int(success[begin[:, i]].sum())
-            counts.append(OperatorCount(schema, literal, "precondition", trials, hits))
-        for name, could, did in ((literal, ~begin[:, i], end[:, i]), (f"not {literal}", begin[:, i], ~end[:, i])):
-            if (hit & could).any():
-                counts.append(
-                    OperatorCount(schema, name, "effect", int((hit & could).sum()), int((hit & could & did).sum()))
-                )
+    counts = operator_counts(schema, literals, begin, end, success == 1)
     commonest = next(iter(ranked))
     return Candidate(
         schema, ranked, scene.vocabulary.describe(commonest) if len(own[0].effect) <= MAX_TERMS else commonest,
         tuple(f"{'' if sign else 'not '}{literals[i]}" for i, sign in needs), tuple(counts),
         tuple((s.episode, s.start, s.stop) for s in own),
     )  # fmt: skip
+
+
+def operator_counts(
+    schema: str, literals: Sequence[str], begin: np.ndarray, end: np.ndarray, success: np.ndarray
+) -> list[OperatorCount]:
+    """An operator's counts from n executions: bool[n, literals] at their beginning and end, and success bool[n]."""
+    counts = []
+    for i, literal in enumerate(literals):
+        if begin[:, i].any():
+            trials, hits = int(begin[:, i].sum()), int(success[begin[:, i]].sum())
+            counts.append(OperatorCount(schema, literal, "precondition", trials, hits))
+        for name, could, did in ((literal, ~begin[:, i], end[:, i]), (f"not {literal}", begin[:, i], ~end[:, i])):
+            if (success & could).any():
+                trials, hits = int((success & could).sum()), int((success & could & did).sum())
+                counts.append(OperatorCount(schema, name, "effect", trials, hits))
+    return counts
 
 
 def _moved(segment: Segment) -> set[str]:
@@ -273,7 +295,13 @@ def _lifted(scene: Scene, terms: Sequence[Term], names: Mapping[str, str], typed
     return " & ".join(texts)
 
 
-def _lift_all(scene: Scene, facts: frozenset[Term], goal: Sequence[Term]) -> frozenset[str]:
+def lifted_schema(scene: Scene, goal: Sequence[Term]) -> str:
+    """A goal with typed variables for things, as skills have it."""
+    return _lifted(scene, goal, _names(scene, goal), typed=True)
+
+
+def lifted_facts(scene: Scene, facts: frozenset[Term], goal: Sequence[Term]) -> frozenset[str]:
+    """Facts in a goal's variables."""
     names = _names(scene, goal)
     return frozenset(_lifted(scene, [t], names) for t in facts if ANYWHERE not in t.args or t.predicate != "at")
 

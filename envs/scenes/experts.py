@@ -13,7 +13,7 @@ import numba as nb
 import numpy as np
 
 from envs.scenes import manoeuvres as m
-from envs.scenes.facts import B_BOTTOM, BLOCK_STRIDE, BLOCKS
+from envs.scenes.facts import B_BOTTOM, B_START, BLOCK_STRIDE, BLOCKS
 from envs.scenes.predicates import (
     AT,
     CLOSED,
@@ -21,6 +21,10 @@ from envs.scenes.predicates import (
     INSIDE,
     LIFTED,
     LIT,
+    MOVED_AWAY,
+    MOVED_LEFT,
+    MOVED_NEAR,
+    MOVED_RIGHT,
     ON,
     OPEN,
     PLACED,
@@ -110,8 +114,8 @@ def choose(s, x, count, codes, place, layout, area, spot):
             m.begin(s, m.PRESS, a, 0.0)
         elif p == LIFTED or p == HOLDING or p == TOUCHING:
             m.begin(s, m.LIFT, a, -1.0)
-        elif p == SWEPT or p == SWEPT_LEFT or p == SWEPT_RIGHT:
-            dx, dy = 0.0, 1.0 if p == SWEPT_LEFT else -1.0
+        elif p == SWEPT or p == SWEPT_LEFT or p == SWEPT_RIGHT or ((p == MOVED_LEFT or p == MOVED_RIGHT) and sign > 0):
+            dx, dy = 0.0, 1.0 if p == SWEPT_LEFT or p == MOVED_LEFT else -1.0
             if p == SWEPT:
                 dx, dy = freest(x, a, blocks, 0.07, 0.13, area)
             m.begin(s, m.PUSH, a, SWEEP + 0.025)
@@ -140,6 +144,10 @@ def choose(s, x, count, codes, place, layout, area, spot):
                 m.aim(s, m.AIM_CONTAINER, b, spot[0], spot[1], spot[2], 0.0, 0.19)
             elif p == ON and sign > 0:
                 m.aim(s, m.AIM_BLOCK, b, 0.0, 0.0, half[a, 2], math.nan, 0.20)
+            elif (p == MOVED_AWAY or p == MOVED_NEAR) and sign > 0:  # carried: there is no way in behind it
+                far = (SWEEP + 0.025) * (1.0 if p == MOVED_AWAY else -1.0)
+                q = BLOCKS + BLOCK_STRIDE * a + B_START
+                m.aim(s, m.AIM_WORLD, -1, x[q] + far, x[q + 1], half[a, 2], math.nan, 0.17)
             elif (p == AT or p == PLACED) and sign > 0 and not math.isnan(px):
                 m.aim(s, m.AIM_WORLD, -1, px, py, half[a, 2], math.nan, 0.17)
             else:  # out of where it is: somewhere free on the table

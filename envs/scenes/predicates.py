@@ -32,7 +32,7 @@ from envs.scenes.words import ANYWHERE, MAX_TERMS, PREDICATES
 if TYPE_CHECKING:
     from envs.scenes.words import Term, Vocabulary
 
-__all__ = ["Codes", "distances", "encode", "resting", "term_distance"]
+__all__ = ["Codes", "distances", "encode", "resting", "shifted", "term_distance"]
 
 _P = {name: index for index, name in enumerate(PREDICATES)}
 OPEN, CLOSED, LIT, TOGGLED = (_P[k] for k in ("open", "closed", "lit", "toggled"))
@@ -42,6 +42,9 @@ TOUCHING, HOLDING, LIFTED, AT, PLACED, ON = (
 INSIDE, TAKEN_OUT = _P["inside"], _P["taken_out"]
 SWEPT, SWEPT_LEFT, SWEPT_RIGHT = (_P[k] for k in ("swept", "swept_left", "swept_right"))
 TURNED_LEFT, TURNED_RIGHT, TOPPLED = (_P[k] for k in ("turned_left", "turned_right", "toppled"))
+MOVED_LEFT, MOVED_RIGHT, MOVED_AWAY, MOVED_NEAR = (
+    _P[k] for k in ("moved_left", "moved_right", "moved_away", "moved_near")
+)  # fmt: skip
 
 OPEN_SHARE, CLOSED_SHARE = 0.75, 0.125  # of a slide's travel
 LIFT_CLEARANCE = 0.08  # m
@@ -50,6 +53,7 @@ PLACE_TOLERANCE = 0.03  # m
 SWEEP = 0.08  # m along the table; a swept block has not been carried
 TURN, TURN_RADIUS = math.pi / 3, 0.10  # rad, and m it may have moved meanwhile
 _STILL = 0.05  # m/s
+_FALLEN = 0.01  # m below the table at which a block is no longer on it
 
 
 class Codes:
@@ -137,6 +141,20 @@ def contained(x, b, container, started, layout):
 
 
 @nb.njit(cache=True, nogil=True)
+def shifted(x, predicate, b):
+    """How far block ``b`` is from where it began, the way that a ``swept`` or ``moved`` fact says (m)."""
+    p = BLOCKS + BLOCK_STRIDE * b
+    dx, dy = x[p] - x[p + B_START], x[p + 1] - x[p + B_START + 1]
+    if predicate == SWEPT_LEFT or predicate == MOVED_LEFT:
+        return dy
+    if predicate == SWEPT_RIGHT or predicate == MOVED_RIGHT:
+        return -dy
+    if predicate == MOVED_AWAY:
+        return dx
+    return -dx if predicate == MOVED_NEAR else math.sqrt(dx * dx + dy * dy)
+
+
+@nb.njit(cache=True, nogil=True)
 def term_distance(x, predicate, a, b, px, py, layout):
     """Signed distance of one positive term on one facts row; > 0 where it holds."""
     (bq, _, half, _), (sq, _, _, _, travel), _, _ = layout
@@ -157,6 +175,8 @@ def term_distance(x, predicate, a, b, px, py, layout):
         return held if predicate == HOLDING else min(held, x[p + B_BOTTOM] - LIFT_CLEARANCE)
     if predicate == TOPPLED:
         return min(min(x[p + B_UP0] - 0.9, 0.3 - x[p + B_UP]), _STILL - abs(x[p + B_V + 2]))
+    if predicate >= MOVED_LEFT and predicate <= MOVED_NEAR:
+        return min(shifted(x, predicate, a) - SWEEP, x[p + B_BOTTOM] + _FALLEN)
     rest = resting(x, a, half)
     if predicate == INSIDE:
         return min(rest, contained(x, a, b, False, layout))
@@ -173,12 +193,11 @@ def term_distance(x, predicate, a, b, px, py, layout):
         if not math.isnan(px):  # no place was drawn: anywhere on the table will do
             rest = min(rest, PLACE_TOLERANCE - math.sqrt((x[p] - px) ** 2 + (x[p + 1] - py) ** 2))
         return min(rest, x[p + B_PEAK] - CARRY_CLEARANCE) if predicate == PLACED else rest
-    dx, dy = x[p] - x[p + B_START], x[p + 1] - x[p + B_START + 1]
+    far = shifted(x, predicate, a)
     if predicate == SWEPT or predicate == SWEPT_LEFT or predicate == SWEPT_RIGHT:
-        far = dy if predicate == SWEPT_LEFT else -dy if predicate == SWEPT_RIGHT else math.sqrt(dx * dx + dy * dy)
         return min(min(rest, far - SWEEP), CARRY_CLEARANCE - x[p + B_PEAK])
     turn = x[p + B_TURN] if predicate == TURNED_LEFT else -x[p + B_TURN]
-    return min(min(rest, turn - TURN), TURN_RADIUS - math.sqrt(dx * dx + dy * dy))
+    return min(min(rest, turn - TURN), TURN_RADIUS - far)
 
 
 @nb.njit(cache=True, nogil=True)

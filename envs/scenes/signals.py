@@ -44,6 +44,10 @@ from envs.scenes.predicates import (
     INSIDE,
     LIFTED,
     LIT,
+    MOVED_AWAY,
+    MOVED_LEFT,
+    MOVED_NEAR,
+    MOVED_RIGHT,
     ON,
     OPEN,
     PLACED,
@@ -58,6 +62,7 @@ from envs.scenes.predicates import (
     TURN,
     TURNED_LEFT,
     TURNED_RIGHT,
+    shifted,
     term_distance,
 )  # fmt: skip
 
@@ -121,10 +126,14 @@ def term_target(x, predicate, a, b, px, py, layout, out):
         spot_in(x, a, b, layout, out)
     elif predicate == TAKEN_OUT:
         out[0], out[1], out[2] = 0.43, 0.10, half[a, 2]
-    elif predicate == SWEPT or predicate == SWEPT_LEFT:
+    elif predicate == SWEPT or predicate == SWEPT_LEFT or predicate == MOVED_LEFT:
         out[0], out[1] = x[p + B_START], x[p + B_START + 1] + SWEEP + 0.02
-    elif predicate == SWEPT_RIGHT:
+    elif predicate == SWEPT_RIGHT or predicate == MOVED_RIGHT:
         out[0], out[1] = x[p + B_START], x[p + B_START + 1] - SWEEP - 0.02
+    elif predicate == MOVED_AWAY:
+        out[0], out[1] = x[p + B_START] + SWEEP + 0.02, x[p + B_START + 1]
+    elif predicate == MOVED_NEAR:
+        out[0], out[1] = x[p + B_START] - SWEEP - 0.02, x[p + B_START + 1]
 
 
 @nb.njit(cache=True, nogil=True)
@@ -181,10 +190,9 @@ def _progress(x, predicate, a, b, sign, px, py, layout, target):
         return 0.9 * _closeness(near), _closeness(near)
     if predicate == TOPPLED:
         return 0.9 * (1.0 - x[p + B_UP]), reach
-    if predicate == SWEPT or predicate == SWEPT_LEFT or predicate == SWEPT_RIGHT:
-        dx, dy = x[p] - x[p + B_START], x[p + 1] - x[p + B_START + 1]
-        far = dy if predicate == SWEPT_LEFT else -dy if predicate == SWEPT_RIGHT else math.sqrt(dx * dx + dy * dy)
-        return 0.9 * min(1.0, max(0.0, far / SWEEP)), reach
+    swept = predicate == SWEPT or predicate == SWEPT_LEFT or predicate == SWEPT_RIGHT
+    if swept or (predicate >= MOVED_LEFT and predicate <= MOVED_NEAR):
+        return 0.9 * min(1.0, max(0.0, shifted(x, predicate, a) / SWEEP)), reach
     if predicate == TURNED_LEFT or predicate == TURNED_RIGHT:
         turn = x[p + B_TURN] if predicate == TURNED_LEFT else -x[p + B_TURN]
         return 0.9 * min(1.0, max(0.0, turn / TURN)), reach

@@ -21,6 +21,10 @@ from envs.scenes.predicates import (
     CLOSED,
     INSIDE,
     LIT,
+    MOVED_AWAY,
+    MOVED_LEFT,
+    MOVED_NEAR,
+    MOVED_RIGHT,
     OPEN,
     SWEPT,
     SWEPT_LEFT,
@@ -75,6 +79,17 @@ def _corridor(start, b, dy, half):
         room = max(half[other, 0], half[other, 1]) + max(half[b, 0], half[b, 1]) + 0.01
         hand = 0.09 if half[other, 2] * 2 > _TALL else 0.0  # the hand is wider than the fingers, and above low blocks
         if x < max(room, 0.6 * hand) and -0.06 - max(room, hand + 0.03) < y < 0.13 + max(room, hand):
+            return False
+    return True
+
+
+@nb.njit(cache=True, nogil=True)
+def _free(start, b, dx, half):
+    """Whether block ``b`` can be put down so far along x."""
+    for other in range(half.shape[0]):
+        gap = _gap(half, b, other)
+        far = (start[4 * b] + dx - start[4 * other]) ** 2 + (start[4 * b + 1] - start[4 * other + 1]) ** 2
+        if other != b and far < gap * gap:
             return False
     return True
 
@@ -185,9 +200,17 @@ def _draw(counter, start, count, codes, place, layout, area, workspace):
         placed[b] = True
     for j in range(count):
         p, a = codes[j, 0], codes[j, 1]
-        if p == SWEPT_LEFT and not (_corridor(start, a, 1.0, half) and start[4 * a + 1] < area[3] - 0.08):
+        if (p == SWEPT_LEFT or p == MOVED_LEFT) and not (
+            _corridor(start, a, 1.0, half) and start[4 * a + 1] < area[3] - 0.08
+        ):
             return False
-        if p == SWEPT_RIGHT and not (_corridor(start, a, -1.0, half) and start[4 * a + 1] > area[1] + 0.05):
+        if (p == SWEPT_RIGHT or p == MOVED_RIGHT) and not (
+            _corridor(start, a, -1.0, half) and start[4 * a + 1] > area[1] + 0.05
+        ):
+            return False
+        if p == MOVED_AWAY and not (_free(start, a, 0.105, half) and start[4 * a] < area[2] - 0.05):
+            return False
+        if p == MOVED_NEAR and not (_free(start, a, -0.105, half) and start[4 * a] > area[0] + 0.07):
             return False
         if p == SWEPT:
             left = _corridor(start, a, 1.0, half) and start[4 * a + 1] < area[3] - 0.08

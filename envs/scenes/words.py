@@ -16,10 +16,12 @@ swept(b)            it was slid along the table, 8 cm or more, since the goal be
 swept_left(b)       … 8 cm or more to the robot's left (+y); swept_right(b): to its right
 turned_left(b)      it was turned by 60 degrees or more to the left, where it was (within 10 cm); turned_right(b)
 toppled(b)          it stood when the goal began, and lies on a side now
+moved_left(b)       it is 8 cm or more to the robot's left (+y) of where it was when the goal began, on the table or in
+                    the gripper, however it came there; moved_right(b), moved_away(b) (+x), moved_near(b) (-x)
 =================== =============================================================================================
 
-Facts that look back (``toggled``, ``placed``, ``taken_out``, ``swept``, ``turned``, ``toppled``) are judged on the
-change since the goal began.
+Facts that look back (``toggled``, ``placed``, ``taken_out``, ``swept``, ``turned``, ``toppled``, ``moved``) are
+judged on the change since the goal began.
 """
 
 from __future__ import annotations
@@ -55,6 +57,10 @@ PREDICATES: dict[str, tuple[str, ...]] = {  # name -> kinds of its arguments; "a
     "turned_left": ("block",),
     "turned_right": ("block",),
     "toppled": ("block",),
+    "moved_left": ("block",),
+    "moved_right": ("block",),
+    "moved_away": ("block",),
+    "moved_near": ("block",),
 }
 _PHRASES: dict[str, tuple[str, ...]] = {
     "open": ("open the {0}", "pull the {0} open"),
@@ -76,11 +82,23 @@ _PHRASES: dict[str, tuple[str, ...]] = {
     "turned_left": ("turn the {0} to the left", "rotate the {0} left"),
     "turned_right": ("turn the {0} to the right", "rotate the {0} right"),
     "toppled": ("knock over the {0}", "topple the {0}", "knock the {0} over"),
+    "moved_left": ("move the {0} to the left", "shift the {0} to the left"),
+    "moved_right": ("move the {0} to the right", "shift the {0} to the right"),
+    "moved_away": ("move the {0} away", "shift the {0} away", "push the {0} away"),
+    "moved_near": ("move the {0} nearer", "shift the {0} nearer", "pull the {0} nearer"),
 }
 _TERM = re.compile(r"(?P<no>not\s+)?(?P<name>\w+)\s*\(\s*(?P<args>[^()]*?)\s*\)", re.IGNORECASE)
 _NEEDLESS = (re.compile(r"\b(please|could you|now)\b"), re.compile(r"\b(a|an)\b"))
 _CLAUSES = re.compile(r"\band\b|,|;|\bthen\b")
-_CLASHES = (("open", "closed"), ("swept_left", "swept_right"), ("turned_left", "turned_right"))
+_CLASHES = (
+    ("open", "closed"),
+    ("swept_left", "swept_right"),
+    ("turned_left", "turned_right"),
+    ("moved_left", "moved_right"),
+    ("moved_away", "moved_near"),
+    ("swept_left", "moved_right"),
+    ("swept_right", "moved_left"),
+)
 
 
 def sayable(name: str) -> bool:

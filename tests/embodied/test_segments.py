@@ -59,6 +59,13 @@ def test_what_looks_back_looks_back_to_the_segment(scene: Scene, shown: np.ndarr
     assert truth(scene, whole[None], [swept])[0, 0] and not truth(scene, late[None], [swept])[0, 0]
 
 
+def test_what_discovered_skills_are_said_to_do_is_not_said_of_play(scene: Scene, shown: np.ndarray) -> None:
+    (segment,) = segments_of(scene, shown[:, 2], np.zeros(0, np.int64))
+    assert truth(scene, shown[-1:, 2], [term(scene, "moved_left(cube)")])[0, 0]  # it holds: it was swept there
+    said = segment.before | segment.after | set(segment.effect)
+    assert not [t for t in (*said, *state_terms(scene)) if t.predicate.startswith("moved")]
+
+
 def test_what_follows_from_another_effect_is_left_out(scene: Scene) -> None:
     def made(*texts: str) -> frozenset[Term]:
         return frozenset(term(scene, text) for text in texts)

@@ -116,6 +116,20 @@ def test_starts_are_fit_for_their_tasks(crowd):
 # -- experts -------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("block", ["cube", "dice"])
+def test_the_expert_moves_a_block_every_way(block):
+    goals = [f"moved_{way}({block})" for way in ("left", "right", "away", "near")]
+    env = make(48, goals, max_steps=201, autoreset_mode="Disabled", threads=0)
+    env.reset(seed=5, options={"which": np.arange(48) % 4})
+    assert not (env.distance[:, 0] > 0).any()
+    expert = ScriptedExpert(env)
+    for _ in range(200):
+        info = env.step(expert.act())[4]
+    env.close()
+    rates = info["success"].reshape(12, 4).mean(axis=0)
+    assert (rates >= 0.8).all(), dict(zip(goals, rates.tolist(), strict=True))
+
+
 def solved(per_task: int, seed: int, steps: int = 200) -> np.ndarray:
     """Whether the scripted expert reached its goal, bool[tasks, per_task]."""
     n = per_task * len(TASKS)

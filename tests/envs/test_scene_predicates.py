@@ -201,6 +201,10 @@ CASES = [
         {"upright_upright": 0.29},
         [{"upright_upright": 0.31}, {"upright_upright0": 0.89}, {"upright_vz": -0.06}],
     ),
+    ("moved_left(cube)", slid(0.0, 0.081), [slid(0.0, 0.079), slid(0.2, 0.0), {"cube": (CUBE[0], CUBE[1] + 0.1, 0.0)}]),
+    ("moved_right(cube)", slid(0.1, -0.081, cube_vy=-0.3), [slid(0.0, -0.079), slid(0.0, 0.2)]),  # still on its way
+    ("moved_away(cube)", {"cube": (CUBE[0] + 0.081, *UP[1:]), "cube_peak": 0.1}, [slid(0.079, 0.0), slid(-0.2, 0.2)]),
+    ("moved_near(cube)", slid(-0.081, 0.0), [slid(-0.079, 0.0), slid(0.0, 0.1)]),
 ]
 
 

@@ -65,6 +65,8 @@ def test_spaces_case_and_repetitions_do_not_matter(text, same):
         "lit(red_lamp) & not lit(red_lamp)",
         "swept_left(cube) & swept_right(cube)",
         "turned_left(flat) & turned_right(flat)",
+        "moved_near(cube) & moved_away(cube)",
+        "swept_left(cube) & moved_right(cube)",
         "on(cube, cube)",
     ],
 )
@@ -165,6 +167,7 @@ def test_paraphrases_are_drawn_by_the_generator_given():
         ("could you lift a red cube and turn off the green lamp please", "lifted(cube) & not lit(green_lamp)"),
         ("open(drawer) & lifted(cube)", "lifted(cube) & open(drawer)"),
         ("carry the red cube to far right", "placed(cube, far_right)"),
+        ("move the red cube to the left and push the red cube away", "moved_away(cube) & moved_left(cube)"),
         (f"put the red cube at {ANYWHERE}", "placed(cube, anywhere)"),
     ],
 )
