@@ -83,9 +83,9 @@ class EffectModel(nn.Module):
 
     @torch.no_grad()
     def predict(self, states: torch.Tensor, codes: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """The state after an option float32[b, S], the chance that something falls off [b], the members' spread [b] (m).
+        """The state after an option float32[b, S], the chance that something falls off [b], the members' spread [b].
 
-        A state's `held` comes back as a chance. The spread is that of the objects' positions.
+        A state's `held` comes back as a chance. The spread is that of the objects' positions, in m.
         """
         found = self(states, codes)
         moved = found[..., :-2] * self.change

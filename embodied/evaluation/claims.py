@@ -257,6 +257,8 @@ for _claim in (
           ">", 0.0, "bins of 5 cm more", f"{_EVALUATION}.slim_claims:coverage", "40,000 steps", quick_target=-1e9),
     Claim("slim.c", "two blocks: share of seeds in which each is moved by some skill",
           "==", 1.0, "of seeds", f"{_EVALUATION}.slim_claims:two_blocks", "40,000 steps", quick_target=1.0),
+    Claim("slim.d", "a block put to a spot: PPO over frozen skills beyond the best flat learner at equal steps in all",
+          ">", 0.0, "success more", f"{_EVALUATION}.slim_use_claims:hierarchy", "15,000 steps", quick_target=-2.0),
     Claim("slim.e", "a whole training step with three critics over one with one; PPO and SAC over stable-baselines3's",
           "<=", 1.3, "times", f"{_EVALUATION}.slim_speed:training_cost", "few rounds"),
 ):  # fmt: skip

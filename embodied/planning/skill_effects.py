@@ -61,9 +61,7 @@ def collect(
         total += int(whole.sum())
         observation = found.observation
         if found.done.any():
-            observation = np.where(
-                found.done[:, None], env.reset(options={"reset_mask": found.done})[0], observation
-            )
+            observation = np.where(found.done[:, None], env.reset(options={"reset_mask": found.done})[0], observation)
     columns = (np.concatenate(column) for column in zip(*rows, strict=True))
     return dict(zip(("states", "codes", "next_states", "fell"), columns, strict=True))
 

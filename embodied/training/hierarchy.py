@@ -3,9 +3,10 @@
     env = SkillVectorEnv(DiscoveryTaskVectorEnv(64, autoreset_mode="Disabled"), skills.act, code_size=2)
     train_ppo(policy, env, steps // env.steps)          # a step of it is an option: ``env.steps`` control steps
 
-A row of codes that is all zeros means to stop: actions are zero, the tool stands still and its fingers are half open,
-which lets go of a block of 4 cm. A slot whose episode ends within an option stands still until the option is over, and
-those control steps are counted like all others.
+`learn_over` does this for a task of `envs.scenes.discovery_tasks`, and `measure` says what came of it. A row of codes
+that is all zeros means to stop: actions are zero, the tool stands still and its fingers are half open, which lets go of
+a block of 4 cm. A slot whose episode ends within an option stands still until the option is over, and those control
+steps are counted like all others.
 """
 
 from __future__ import annotations
@@ -20,13 +21,18 @@ from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 
 from embodied.errors import UsageError
+from embodied.training.discovery import Skills
+from envs.scenes.discovery_tasks import TASK_TERMS, DiscoveryTaskVectorEnv
+from policies.multi_critic_ppo import MultiCriticPPO, MultiCriticPPOConfig
+from policies.practice import train_ppo
 
-__all__ = ["OPTION", "Act", "Held", "SkillVectorEnv", "hold", "unit"]
+__all__ = ["OPTION", "Act", "Held", "SkillVectorEnv", "hold", "learn_over", "measure", "over_skills", "unit"]
 
 Act = Callable[[np.ndarray, np.ndarray], np.ndarray]
 """Actions float32[n, A] of observations float32[n, F] under codes float32[n, Z]: `Skills.act`."""
 
-OPTION = 5  # control steps for which a code is held: a block is carried some 5 cm in these
+OPTION = 5  # control steps for which a code is held: a block is carried some 7 cm in these
+STOP = 0.5  # above this an action's last number says to stop
 
 
 def unit(codes: np.ndarray) -> np.ndarray:
@@ -100,7 +106,7 @@ def hold(
 
 
 class SkillVectorEnv(VectorEnv):
-    """A vector environment of options. Actions float[n, Z + 1]: a code, normalised here, and above 0 to stop instead.
+    """A vector environment of options. Actions float[n, Z + 1]: a code, normalised here, and above `STOP` to stop.
 
     Args:
         env: what is acted in, autoreset mode DISABLED; it is reset here, where episodes ended. Flat observations.
@@ -140,7 +146,7 @@ class SkillVectorEnv(VectorEnv):
     def codes(self, actions: np.ndarray) -> np.ndarray:
         """The codes float32[n, Z] that actions float[n, Z + 1] stand for; zeros to stop."""
         actions = np.asarray(actions, np.float32)
-        return unit(actions[:, :-1]) * (actions[:, -1:] <= 0.0)
+        return unit(actions[:, :-1]) * (actions[:, -1:] <= STOP)
 
     def step(self, actions: np.ndarray):
         """An option of every slot; the five of gymnasium, with ``final_obs`` where episodes ended."""
@@ -159,3 +165,55 @@ class SkillVectorEnv(VectorEnv):
 
     def close_extras(self, **kwargs: Any) -> None:
         self.env.close()
+
+
+def over_skills(skills: Skills, slots: int, task: str, *, steps: int = OPTION, threads: int = 0) -> SkillVectorEnv:
+    """A task's environment in which the actions are codes of these skills. UsageError for discrete codes."""
+    config = skills.discovery.config
+    if config.discrete or config.method == "dusdi":
+        raise UsageError(f"the codes of '{config.method}' are discrete; a hierarchy takes continuous ones")
+    env = DiscoveryTaskVectorEnv(
+        slots, task=task, blocks=skills.settings.blocks, autoreset_mode="Disabled", threads=threads
+    )
+    return SkillVectorEnv(env, skills.act, config.code, steps=steps)
+
+
+def learn_over(
+    skills: Skills,
+    task: str,
+    steps: int,
+    *,
+    option: int = OPTION,
+    num_envs: int = 64,
+    seed: int = 0,
+    threads: int = 0,
+    on_iteration: Callable[[dict[str, float]], bool | None] | None = None,
+) -> MultiCriticPPO:
+    """A policy of codes for a task, learnt in so many control steps while the skills stay as they are."""
+    env = over_skills(skills, num_envs, task, steps=option, threads=threads)
+    size = env.single_observation_space.shape[0]  # type: ignore[index]
+    policy = MultiCriticPPO(
+        MultiCriticPPOConfig(
+            size, env.code_size + 1, TASK_TERMS, discounts=(0.97**option,), critic_hidden=(128, 128), epochs=6,
+            minibatch=128, seed=seed,
+        )
+    )  # fmt: skip
+    train_ppo(policy, env, steps // option, on_iteration, rollout_length=8, seed=seed)
+    env.close()
+    return policy
+
+
+def measure(env: Any, act: Callable[[np.ndarray], np.ndarray], seed: int) -> np.ndarray:
+    """Whether the first episode of each slot, from the starts that ``seed`` draws, was a success: bool[n].
+
+    ``env``: one of options or one of control steps; its slots are acted in for ``env.max_steps`` steps.
+    """
+    observation, _ = env.reset(seed=seed)
+    success, done = np.zeros(env.num_envs, np.bool_), np.zeros(env.num_envs, np.bool_)
+    for _ in range(env.max_steps):
+        observation, _, terminated, truncated, info = env.step(act(observation))
+        success |= np.asarray(info["success"]) & ~done
+        done |= terminated | truncated
+        if done.all():
+            break
+    return success

@@ -8,8 +8,8 @@ lift  the first block up                                               its lowes
 A task is solved, and its episode ends, when that has been so for ``hold`` control steps: a block that flies through
 a spot was not put there. The reward is dense; ``info["reward_terms"]`` float64[n, 2] has
 
-    task    how much nearer the block came to where it shall be, in steps of 3 cm; 5 more where the task is solved, 5 less
-            where a block fell off
+    task    how much nearer the block came to where it shall be, in steps of 3 cm; 5 more where the task is solved,
+            minus 5 instead where a block fell off
     reach   how much nearer the tool came to the nearest block, in steps of 3 cm
 
 The block is beside its wish in the observation: (wish - block) in x y z, times 8, and times 40 within ±2.
@@ -142,10 +142,7 @@ class DiscoveryTaskVectorEnv(DiscoveryVectorEnv):
     def _settle(self, actions, broken):
         _, _, terminated, _ = super()._settle(actions, broken)
         away = self._distance()
-        if self.task == "place":
-            there = away < TOLERANCE
-        else:
-            there = self.facts[:, BLOCKS + B_BOTTOM] > LIFTED
+        there = away < TOLERANCE if self.task == "place" else self.facts[:, BLOCKS + B_BOTTOM] > LIFTED
         self._held[:] = np.where(there & ~broken, self._held + 1, 0)
         success = (self._held >= self.hold) & ~terminated
         self._task_terms[:, 0] = (self._away - away) / STEP_M + _BONUS * success
