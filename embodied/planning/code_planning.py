@@ -3,10 +3,10 @@
 A plan is up to L codes, then to stop. With the learnt effects (`policies.effect_model`) a plan costs, for the block
 that shall be somewhere,
 
-    |p_k - goal| + 0.15 P(something fell) + 0.5 (members' spread) + 0.004 k        (m)
+    |p_k - goal| + 0.15 P(something fell) + 0.5 (members' spread) + 0.01 k        (m)
 
-of its best length k, where p_k is where the block is predicted to come to rest after k options and a stop; k = 0 is to
-stop now. The first option of the best plan is carried out, and then it is planned anew. ``cem`` draws plans about those
+of its best length k, where p_k is where the block is predicted to come to rest after k options and a stop; k = 0, to stop
+now, is only for where it is predicted to come to rest near enough. The first option of the best plan is carried out, and then it is planned anew. ``cem`` draws plans about those
 that were best so far (de Boer et al. 2005), ``random`` draws them once, from everywhere.
 """
 
@@ -28,18 +28,18 @@ __all__ = ["MODES", "Planner", "PlannerConfig", "Reached", "reach"]
 
 METHODS = ("cem", "random")
 MODES = (*METHODS, "straight", "once", "chance")
-_FALL, _SPREAD, _OPTION = 0.15, 0.5, 0.004  # m that a fall, a metre of the members' spread, an option costs
+_FALL, _SPREAD, _OPTION = 0.15, 0.5, 0.01  # m that a fall, a metre of the members' spread, an option costs
 
 
 @dataclass(frozen=True)
 class PlannerConfig:
     """How it is planned. length: L; plans: drawn in each round; rounds and elites (share kept): of ``cem``.
 
-    near: m from the goal within which it is stopped without further ado.
+    near: m from the goal within which it may be stopped, and is at once where the block is there already.
     """
 
     method: str = "cem"
-    length: int = 4
+    length: int = 6
     plans: int = 64
     rounds: int = 3
     elites: float = 0.15
@@ -105,6 +105,8 @@ class Planner:
         for k in range(length + 1):
             rest, fell, spread = self.model.predict(state, stop)
             away = (rest[:, 3 * block : 3 * block + 3] - wanted).norm(dim=-1)
+            if k == 0:
+                away = torch.where(away < self.config.near, away, away + 1.0)
             costs.append(away + _FALL * (1 - (1 - risk) * (1 - fell)) + _SPREAD * (doubt + spread) + _OPTION * k)
             if k < length:
                 state, fell, spread = self.model.predict(state, plans[:, :, k].reshape(n * p, size))

@@ -4,9 +4,8 @@
     train_ppo(policy, env, steps // env.steps)          # a step of it is an option: ``env.steps`` control steps
 
 `learn_over` does this for a task of `envs.scenes.discovery_tasks`, and `measure` says what came of it. A row of codes
-that is all zeros means to stop: actions are zero, the tool stands still and its fingers are half open, which lets go of
-a block of 4 cm. A slot whose episode ends within an option stands still until the option is over, and those control
-steps are counted like all others.
+that is all zeros means to stop: the tool stands still and its fingers open, so that what is held is put down. A slot
+whose episode ends within an option stops until the option is over, and those control steps are counted like all others.
 """
 
 from __future__ import annotations
@@ -32,6 +31,7 @@ Act = Callable[[np.ndarray, np.ndarray], np.ndarray]
 """Actions float32[n, A] of observations float32[n, F] under codes float32[n, Z]: `Skills.act`."""
 
 OPTION = 5  # control steps for which a code is held: a block is carried some 7 cm in these
+_OPEN = 1.0  # what the gripper is told where it is stopped
 STOP = 0.5  # above this an action's last number says to stop
 
 
@@ -81,7 +81,9 @@ def hold(
     alive = np.ones(n, np.bool_)
     found: Held | None = None
     for _ in range(steps):
-        actions = act(observation[:, :features], codes) * (moving & alive)[:, None]
+        acting = (moving & alive)[:, None]
+        actions = np.where(acting, act(observation[:, :features], codes), 0.0)
+        actions[~acting[:, 0], -1] = _OPEN
         seen, reward, terminated, truncated, info = env.step(actions)
         observation = np.asarray(seen)
         terms, objects = np.asarray(info["reward_terms"], np.float64), np.asarray(info["objects"])
