@@ -5,9 +5,10 @@ that shall be somewhere,
 
     |p_k - goal| + 0.15 P(something fell) + 0.5 (members' spread) + 0.01 k        (m)
 
-of its best length k, where p_k is where the block is predicted to come to rest after k options and a stop; k = 0, to stop
-now, is only for where it is predicted to come to rest near enough. The first option of the best plan is carried out, and then it is planned anew. ``cem`` draws plans about those
-that were best so far (de Boer et al. 2005), ``random`` draws them once, from everywhere.
+of its best length k, where p_k is where the block is predicted to come to rest after k options and a stop. To stop now,
+k = 0, is only for where it is predicted to come to rest near enough. The first option of the best plan is carried out,
+and then it is planned anew. ``cem`` draws plans about those that were best so far (de Boer et al. 2005), ``random``
+draws them once, from everywhere.
 """
 
 from __future__ import annotations
