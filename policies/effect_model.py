@@ -5,9 +5,9 @@ With s the state, z the code and K perceptrons f_k that share nothing,
     s' = s + d * f_k(s, z)        p(fell) = sigmoid(g_k(s, z))        p(held') = sigmoid(h_k(s, z))
 
 where d is the spread of the changes seen. States are positions x y z of objects (m), then the tool's from the nearest
-object (m), then 1 where an object is held. The loss is the squared error of changes, where nothing fell, and the cross
-entropy of falling and of holding. The members begin with different weights: how far apart they are says where they
-have seen little.
+object (m) and that object's velocity (m/s), then 1 where an object is held. The loss is the squared error of changes,
+where nothing fell, and the cross entropy of falling and of holding. The members begin with different weights: how far
+apart they are says where they have seen little.
 """
 
 from __future__ import annotations
@@ -54,8 +54,8 @@ class EffectModelConfig:
 
     @property
     def state_size(self) -> int:
-        """Columns of a state: 3 an object, the tool's 3, held."""
-        return 3 * self.objects + 4
+        """Columns of a state: 3 an object, the tool's 3, 3 of velocity, held."""
+        return 3 * self.objects + 7
 
 
 class EffectModel(nn.Module):

@@ -31,7 +31,7 @@ class Table:
         self.num_envs, self.max_steps, self.metadata = num_envs, max_steps, {"autoreset_mode": mode}
         self.single_observation_space = spaces.Box(-5.0, 5.0, (6,), np.float32)
         self.observation_space = batch_space(self.single_observation_space, num_envs)
-        self.terms, self.facts = np.zeros((num_envs, 3)), np.zeros((num_envs, 3))
+        self.terms, self.facts = np.zeros((num_envs, 3)), np.zeros((num_envs, 36))
         self.place, self.goal = np.zeros((num_envs, 2)), np.zeros((num_envs, 3))
         self.elapsed = np.zeros(num_envs, int)
         self.begun = np.zeros(num_envs, int)
@@ -126,8 +126,8 @@ def test_options_are_an_environment_that_begins_ended_slots_anew():
 
 def test_states_tell_of_the_nearest_block():
     objects = np.array([[[0.0, 0.0, 0.0], [1.0, 0.0, 0.0]]])
-    state = effect_state(objects, np.array([[0.9, 0.0, 0.1]]), np.array([1.0]))
-    np.testing.assert_allclose(state, [[0, 0, 0, 1, 0, 0, -0.1, 0, 0.1, 1]], atol=1e-12)
+    state = effect_state(objects, 2 * objects, np.array([[0.9, 0.0, 0.1]]), np.array([1.0]))
+    np.testing.assert_allclose(state, [[0, 0, 0, 1, 0, 0, -0.1, 0, 0.1, 2, 0, 0, 1]], atol=1e-12)
 
 
 def test_effects_are_learnt_and_kept(model: EffectModel, tmp_path):
@@ -140,7 +140,7 @@ def test_effects_are_learnt_and_kept(model: EffectModel, tmp_path):
     states, codes = (torch.from_numpy(np.asarray(data[k], np.float32)) for k in ("states", "codes"))
     for one, other in zip(model.predict(states, codes), again.predict(states, codes), strict=True):
         assert torch.equal(one, other)
-    with pytest.raises(ValueError, match="must be rows of 7 and 2 numbers"):
+    with pytest.raises(ValueError, match="must be rows of 10 and 2 numbers"):
         model.fit({key: value[:, :3] if value.ndim == 2 else value for key, value in data.items()})
 
 
@@ -150,7 +150,7 @@ def test_plans_reach_goals_that_chance_does_not(model: EffectModel):
     assert share["chance"]["success"] < 0.5
     assert reach(Table(48), act, "cem", model, seed=5).summary() == share["cem"]
     planner = Planner(model, PlannerConfig(near=0.03))
-    state = np.array([[0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0]])
+    state = np.zeros((1, 10))
     codes, cost = planner.codes(state, np.array([[0.02, 0.0, 0.0]]))
     assert not codes.any() and cost[0] < 0.05
     codes, _ = planner.codes(state, np.array([[0.15, 0.0, 0.0]]))
