@@ -105,8 +105,8 @@ def _sb3(algorithm: str, settings: dict[str, Any], goals: bool = False) -> Calla
     def learn(task: str, steps: int, seed: int, along: Along) -> None:
         env = _flat_env(task, goals=goals)
         own = settings | ({"buffer_size": steps + 2 * SLOTS} if algorithm == "sac" else {})
-        extra = {"hindsight": {"n_sampled_goal": 4}} if goals else {}
-        model = make_learner(algorithm, SB3VecEnv(env), own, seed=seed, normalise=True, **extra)
+        again = {"n_sampled_goal": 4} if goals else None
+        model = make_learner(algorithm, SB3VecEnv(env), own, seed=seed, normalise=True, hindsight=again)
         normal, done = model.get_vec_normalize_env(), 0
         assert normal is not None
 

@@ -13,7 +13,7 @@ draws them once, from everywhere.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -154,7 +154,7 @@ def reach(
     if mode in ("straight", "once") and size != 2:
         raise UsageError(f"mode '{mode}' takes codes for directions in the plane; these have {size} numbers")
     given = config or PlannerConfig(seed=seed)
-    planner = Planner(model, PlannerConfig(**vars(given) | {"method": mode})) if mode in METHODS else None
+    planner = Planner(model, replace(given, method=mode)) if mode in METHODS else None
     draws = np.random.default_rng(seed)
     observation, _ = env.reset(seed=seed)
     n = env.num_envs

@@ -70,6 +70,7 @@ class DiscoveryTaskVectorEnv(DiscoveryVectorEnv):
         super().__init__(num_envs, scene, hold=hold, **world)
         if self.scene.document.table is None:
             raise ValueError(f"scene '{self.scene.name}' has no table of its own to draw spots on; give it one")
+        self._table = self.scene.document.table
         n, size = num_envs, self._features.shape[1]
         self.task, self.goals = task, goals
         self.skill_features = size
@@ -131,7 +132,7 @@ class DiscoveryTaskVectorEnv(DiscoveryVectorEnv):
     def _spot(self, slot: int) -> np.ndarray:
         """A spot x y (m) on the table for a slot's block, drawn from (seed, slot, episode) and where the block is."""
         draws = np.random.default_rng((self._seed, int(slot), int(self.episodes[slot]) + 1, 7))
-        low_x, low_y, high_x, high_y = self.scene.document.table
+        low_x, low_y, high_x, high_y = self._table
         spot = block = self._block[slot, :2]
         for _ in range(100):
             spot = draws.uniform((low_x + _EDGE, low_y + _EDGE), (high_x - _EDGE, high_y - _EDGE))
