@@ -259,6 +259,8 @@ for _claim in (
           "==", 1.0, "of seeds", f"{_EVALUATION}.slim_claims:two_blocks", "40,000 steps", quick_target=1.0),
     Claim("slim.f", "discovered skills that pass the gate and do what they are named for in 80 % of fresh rollouts",
           ">=", 6, "skills", f"{_EVALUATION}.slim_library_claims:skill_library", "40,000 steps", quick_target=0),
+    Claim("slim.d", "a block put to a spot: PPO over frozen skills beyond the best flat learner at equal steps in all",
+          ">", 0.0, "success more", f"{_EVALUATION}.slim_use_claims:hierarchy", "15,000 steps", quick_target=-2.0),
     Claim("slim.e", "a whole training step with three critics over one with one; PPO and SAC over stable-baselines3's",
           "<=", 1.3, "times", f"{_EVALUATION}.slim_speed:training_cost", "few rounds"),
 ):  # fmt: skip
