@@ -24,6 +24,7 @@ from embodied.data.durable import replace_file
 from embodied.errors import ConfigError, UsageError
 from embodied.evaluation.skill_exam import BINS, SkillExam, sit
 from embodied.progress import Progress
+from embodied.training.discovered import keep_discovered
 from embodied.training.discovery import METHODS, STATE, DiscoverySettings, Skills, discover, make_skills, settings_of
 from embodied.training.episodes import seed_of
 from embodied.training.rollouts import versions
@@ -34,7 +35,15 @@ from envs.scenes.scene import load as load_scene
 __all__ = ["ASKED", "SUMMARY", "folder_of", "is_discovery", "learn", "refresh", "settings_for"]
 
 ASKED, SUMMARY = "discover.yaml", "skills.json"
-FREE = ("threads", "video", "render.backend", "render.width", "render.height", "out")  # what may differ, going on
+FREE = (
+    "threads",
+    "library",
+    "video",
+    "render.backend",
+    "render.width",
+    "render.height",
+    "out",
+)  # what may differ, going on
 EXAM = 1  # what the seed of the exam is for
 
 
@@ -96,7 +105,17 @@ def learn(config: DiscoverConfig, console: Console | None = None) -> Path:
         skills = discover(settings, out, config.threads, lambda s: progress.at(len(s.curve) * size), _world(config))
         progress.stage("the exam, and pictures")
         page, summary = _finish(out, config, skills, scene)
+        kept_goals: list[str] | None = None
+        if config.library and settings.steps:
+            progress.stage("effects, and the gate")
+            kept_goals = keep_discovered(out, skills, world=_world(config), threads=config.threads)
     _show(summary, console)
+    if kept_goals is not None:
+        names = "; ".join(map(scene.vocabulary.describe, kept_goals)) or "none"
+        console.print(Text(f"skills that passed the gate: {names}"), soft_wrap=True)
+        if kept_goals:
+            told = scene.vocabulary.describe(kept_goals[0])
+            console.print(Text(f'try: embodied ask "{told}" run={out}'), soft_wrap=True)
     console.print(Text(f"kept in {out}: {page}"), soft_wrap=True)
     return page
 

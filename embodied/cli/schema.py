@@ -158,6 +158,7 @@ class DiscoverConfig(Checked):
     num_envs: int = option(128, "simulations stepped together", low=1, high=65_536)
     seed: int = option(0, "same seed, same skills on one machine and thread count", low=0)
     threads: int = option(0, "physics and learning threads; 0 takes every core this process may use", low=0)
+    library: bool = option(True, "sort what was discovered by effect, and keep in a library what passes the gate")
     video: bool = option(True, "film twelve of the skills side by side at the end")
     render: RenderConfig = option(lambda: RenderConfig(width=160, height=120), "")
     out: str = option("", "the folder; empty: runs/discover/ENV-METHOD-BLOCKS-seedN; the same folder continues")

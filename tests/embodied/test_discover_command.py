@@ -14,7 +14,15 @@ from embodied.cli.schema import COMBINE, DISCOVERIES, SKILLS, DiscoverConfig
 from embodied.training import discovery
 from policies.discovery import METHODS
 
-TINY = ["steps=320", "num_envs=4", "threads=1", "skill.updates=1", "render.width=24", "render.height=18"]
+TINY = [
+    "steps=320",
+    "num_envs=4",
+    "threads=1",
+    "skill.updates=1",
+    "library=false",
+    "render.width=24",
+    "render.height=18",
+]
 TINY += ["render.backend=rays"]
 
 
