@@ -32,7 +32,7 @@ from embodied.viz import discovery as pictures
 from envs.scenes.scene import Scene
 from envs.scenes.scene import load as load_scene
 
-__all__ = ["ASKED", "SUMMARY", "folder_of", "is_discovery", "learn", "refresh", "settings_for"]
+__all__ = ["ASKED", "SUMMARY", "folder_of", "learn", "refresh", "settings_for"]
 
 ASKED, SUMMARY = "discover.yaml", "skills.json"
 FREE = (
@@ -51,11 +51,6 @@ def folder_of(config: DiscoverConfig) -> Path:
     """Where skills are kept: ``out``, or a folder named after scene, method, blocks and seed."""
     name = f"{Path(config.env).stem}-{config.method}-{config.blocks}-seed{config.seed}"
     return Path(config.out) if config.out else Path("runs", "discover", name)
-
-
-def is_discovery(folder: Path) -> bool:
-    """Whether `learn` made the folder."""
-    return (folder / ASKED).is_file()
 
 
 def settings_for(config: DiscoverConfig) -> DiscoverySettings:
@@ -135,7 +130,7 @@ def _world(config: DiscoverConfig) -> dict[str, Any]:
 
 def _kept(out: Path, config: DiscoverConfig) -> Skills | None:
     """What an earlier call left; ConfigError where it was asked for something else."""
-    if is_discovery(out):
+    if (out / ASKED).is_file():
         changed = difference(load(DiscoverConfig, out / ASKED), config)
         words = ", ".join(f"{k} (was {was}, is {now})" for k, (was, now) in changed.items() if k not in FREE)
         if words:
