@@ -97,7 +97,7 @@ def _sac(task: str, steps: int, seed: int, along: Along) -> None:
     def note(metrics: dict[str, float]) -> None:
         along(int(metrics["steps"]), lambda seen: policy.predict(seen, deterministic=True)[0])
 
-    train_sac(policy, env, steps, note, updates_per_step=0.1, seed=seed)
+    train_sac(policy, env, steps, note, updates_per_step=0.05, seed=seed)
     env.close()
 
 
