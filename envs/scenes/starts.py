@@ -37,7 +37,7 @@ from envs.scenes.predicates import (
 
 __all__ = ["draw_starts", "start_columns", "write_starts"]
 
-_TRIES = 200
+_TRIES = 2000
 _TALL = 0.065  # m; the hand has to pass beside what is taller
 _INSIDE = 0.12  # chance that a block the goal does not speak of begins in a container
 _OPENED = 0.97  # share of the travel of a slide that begins open
@@ -79,17 +79,6 @@ def _corridor(start, b, dy, half):
         room = max(half[other, 0], half[other, 1]) + max(half[b, 0], half[b, 1]) + 0.01
         hand = 0.09 if half[other, 2] * 2 > _TALL else 0.0  # the hand is wider than the fingers, and above low blocks
         if x < max(room, 0.6 * hand) and -0.06 - max(room, hand + 0.03) < y < 0.13 + max(room, hand):
-            return False
-    return True
-
-
-@nb.njit(cache=True, nogil=True)
-def _free(start, b, dx, half):
-    """Whether block ``b`` can be put down so far along x."""
-    for other in range(half.shape[0]):
-        gap = _gap(half, b, other)
-        far = (start[4 * b] + dx - start[4 * other]) ** 2 + (start[4 * b + 1] - start[4 * other + 1]) ** 2
-        if other != b and far < gap * gap:
             return False
     return True
 
@@ -200,17 +189,17 @@ def _draw(counter, start, count, codes, place, layout, area, workspace):
         placed[b] = True
     for j in range(count):
         p, a = codes[j, 0], codes[j, 1]
-        if (p == SWEPT_LEFT or p == MOVED_LEFT) and not (
-            _corridor(start, a, 1.0, half) and start[4 * a + 1] < area[3] - 0.08
-        ):
+        if p == SWEPT_LEFT and not (_corridor(start, a, 1.0, half) and start[4 * a + 1] < area[3] - 0.08):
             return False
-        if (p == SWEPT_RIGHT or p == MOVED_RIGHT) and not (
-            _corridor(start, a, -1.0, half) and start[4 * a + 1] > area[1] + 0.05
-        ):
+        if p == SWEPT_RIGHT and not (_corridor(start, a, -1.0, half) and start[4 * a + 1] > area[1] + 0.05):
             return False
-        if p == MOVED_AWAY and not (_free(start, a, 0.105, half) and start[4 * a] < area[2] - 0.05):
+        if p == MOVED_LEFT and start[4 * a + 1] > area[3] - 0.08:  # what stands in the way can be carried over
             return False
-        if p == MOVED_NEAR and not (_free(start, a, -0.105, half) and start[4 * a] > area[0] + 0.07):
+        if p == MOVED_RIGHT and start[4 * a + 1] < area[1] + 0.05:
+            return False
+        if p == MOVED_AWAY and start[4 * a] > area[2] - 0.05:
+            return False
+        if p == MOVED_NEAR and start[4 * a] < area[0] + 0.07:
             return False
         if p == SWEPT:
             left = _corridor(start, a, 1.0, half) and start[4 * a + 1] < area[3] - 0.08
@@ -257,7 +246,7 @@ def _places(counter, start, count, codes, place, half, area):
 def draw_starts(seed, slots, episodes, count, codes, place, placing, layout, area, workspace, starts):
     """Draws starts float64[m, start_columns] for slots int64[m]; fills undrawn places (nan) of terms in ``placing``.
 
-    placing bool[P]: which predicates have a place. Returns the row that a crowded scene leaves no room for in 200
+    placing bool[P]: which predicates have a place. Returns the row that a crowded scene leaves no room for in 2000
     tries, or -1.
     """
     counter = np.zeros(1, np.uint64)
