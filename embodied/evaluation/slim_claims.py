@@ -104,7 +104,7 @@ def coverage(context: Context) -> Measurement:
     }
     tuned = max(tried, key=lambda name: tried[name]) if len(tried) == len(SUMS) else ""
     table, left_out = _filled(context, first + [(tuned, seed) for seed in seeds if tuned])
-    rows = _summaries(table, [SLIM, *OTHERS, "sum", *([tuned] if tuned else [])])
+    rows = _summaries(table, [SLIM, *OTHERS, "sum", *SUMS])  # any weighting that has been run counts against SLIM
     others = {name: row for name, row in rows.items() if name != SLIM}
     if SLIM not in rows or not others:
         return Measurement(float("nan"), None, seeds, _runs(table), {}, {"missing": left_out})
