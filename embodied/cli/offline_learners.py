@@ -80,9 +80,9 @@ class LatentPlansConfig(ChunkLearnerConfig):
     temperature: float = option(0.5, TEMPERATURE, low=0.0)
     plan: str = option("gaussian", "what a plan is", choices=PLANS)
     plan_size: int = option(32, "dimensions of a plan, or its categorical variables", low=1)
-    decoder: str = option("logistic", "from a plan to actions: step by step, a mean chunk, a flow", choices=DECODERS)
+    decoder: str = option("flow", "from a plan to actions: step by step, a mean chunk, a flow", choices=DECODERS)
     beta: float = option(
-        0.01, "weight of recognition's divergence from the proposal; too much and plans go unused", low=0.0
+        0.1, "weight of recognition's divergence from the proposal; too much and plans go unused", low=0.0
     )
     balance: float = option(0.8, "share of it that draws the proposal to recognition", low=0.0, high=1.0)
     free_nats: float = option(0.0, "divergence that recognition is spared", low=0.0)
@@ -95,7 +95,7 @@ class BESOConfig(ChunkLearnerConfig):
     name = "beso"
     algorithm = "beso"
     hidden: list[int] = option(_layers, HIDDEN)
-    temperature: float = option(0.5, TEMPERATURE, low=0.0)
+    temperature: float = option(1.0, TEMPERATURE, low=0.0)
     sampling_steps: int = option(3, "steps from noise to a chunk", low=1)
     guidance: float = option(1.0, "how far the goal's part in a chunk is driven; 1: as learnt", low=0.0)
     goal_drop: float = option(0.1, "share of moments learnt without their goal", low=0.0, high=0.9)

@@ -69,7 +69,7 @@ ARMS: dict[str, Arm] = {
     "flow": Arm("flow-bc", FLOW),
     "latent plans": Arm("latent-plans", FLOW | {"decoder": "flow", "beta": 0.1, "plan_size": 32}),
     "gcbc": Arm("gcbc", CHUNKS),
-    "beso": Arm("beso", FLOW),
+    "beso": Arm("beso", CHUNKS),  # its levels of noise are what it was taught: less noise is off them
     "latent plans, logistic": Arm(
         "latent-plans", CHUNKS | {"decoder": "logistic", "beta": 0.03, "learning_rate": 2e-3}, updates=6_000
     ),
