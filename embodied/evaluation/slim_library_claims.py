@@ -25,7 +25,7 @@ def skill_library(context: Context) -> Measurement:
     seeds = context.seeds_or(1)
     folders = given or [_discovered(context, seed) for seed in seeds]
     rows = [_judged(context, folder) for folder in folders]
-    details = {str(folder): row for folder, row in zip(folders, rows, strict=True)}
+    details = {folder.name: row for folder, row in zip(folders, rows, strict=True)}
     figure = min(row["held"] for row in rows)
     solved = all(row["solved"] for row in rows)
     conditions = {} if context.quick else {"an instruction was solved with a discovered skill": solved}
