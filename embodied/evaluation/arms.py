@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -30,8 +31,8 @@ from envs.scenes.goal_states import GoalStates
 from envs.scenes.scene import load
 
 __all__ = [
-    "ARMS", "EACH", "FLOW", "SCENE", "TEST_SEED", "Arm", "Table", "about_of", "exam_of", "keep", "kept", "matching",
-    "play_data", "pooled", "table_path", "trained",
+    "ARMS", "EACH", "FLOW", "SCENE", "TEST_SEED", "Arm", "Table", "about_of", "exam_of", "fill", "keep", "kept",
+    "matching", "play_data", "pooled", "table_path", "trained",
 ]  # fmt: skip
 
 SCENE = "playroom"
@@ -143,6 +144,33 @@ def keep(path: Path, table: Mapping[str, Any], **stamp: Any) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     content = {"versions": versions(), **stamp, "arms": table}
     replace_file(path, (json.dumps(content, indent=1, sort_keys=True) + "\n").encode())
+
+
+def fill(
+    path: Path,
+    wanted: Mapping[tuple[str, int], Any],
+    measure: Callable[[str, int], dict[str, Any]],
+    budget: float,
+    say: Callable[[str], None],
+) -> list[str]:
+    """Measures rows that a table lacks; what is missing after ``budget`` seconds, when no further row is begun.
+
+    ``wanted``: (arm, seed) → about, in the order to measure them. The table is read again before each row is written:
+    others may add rows meanwhile.
+    """
+    began, missing = time.monotonic(), []
+    for (name, seed), about in wanted.items():
+        if kept(path).get(name, {}).get(str(seed), {}).get("about") == about:
+            continue
+        if time.monotonic() - began > budget:
+            missing.append(f"{name}, seed {seed}")
+            continue
+        say(f"{name}, seed {seed}")
+        row = {"about": about} | measure(name, seed)
+        table = kept(path)
+        table.setdefault(name, {})[str(seed)] = row
+        keep(path, table)
+    return missing
 
 
 def matching(table: Table, abouts: Mapping[str, Any]) -> tuple[Table, list[str]]:

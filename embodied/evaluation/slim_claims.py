@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from embodied.evaluation.arms import Table, keep, kept, table_path
+from embodied.evaluation.arms import Table, fill, kept, table_path
 from embodied.evaluation.claims import Context, Measurement
 from embodied.evaluation.skill_exam import sit
 from embodied.skills.statistics import bootstrap_interval, interquartile_mean
@@ -143,21 +143,9 @@ def two_blocks(context: Context) -> Measurement:
 def _filled(context: Context, wanted: Sequence[tuple[str, int]]) -> tuple[Table, list[str]]:
     """All rows of the present settings with what was wanted, as far as the time reaches, and what is missing."""
     path = table_path(context, KEPT)
-    began = time.monotonic()
-    missing = []
-    for name, seed in dict.fromkeys(wanted):
-        settings = _settings(context, ARMS[name], seed)
-        about = _about(settings)
-        if kept(path).get(name, {}).get(str(seed), {}).get("about") == about:
-            continue
-        if time.monotonic() - began > BUDGET:
-            missing.append(f"{name}, seed {seed}")
-            continue
-        context.say(f"{name}, seed {seed}")
-        row = run(settings, context.say)
-        table = kept(path)  # read again: others may have added rows meanwhile
-        table.setdefault(name, {})[str(seed)] = {"about": about} | row
-        keep(path, table)
+    settings = {(name, seed): _settings(context, ARMS[name], seed) for name, seed in wanted}
+    abouts = {key: _about(own) for key, own in settings.items()}
+    missing = fill(path, abouts, lambda name, seed: run(settings[name, seed], context.say), BUDGET, context.say)
     found: Table = {}
     for name, rows in kept(path).items():
         for seed, row in rows.items():

@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from embodied.evaluation.arms import keep, kept, matching, table_path
+from embodied.evaluation.arms import fill, kept, matching, table_path
 from embodied.evaluation.claims import Context, Measurement, versions
 from embodied.planning.code_planning import MODES, goals_env, reach
 from embodied.planning.skill_effects import learn_effects
@@ -205,22 +205,17 @@ def _skills(context: Context, budget: Budget, seed: int) -> Skills:
 
 def _fill(context: Context, wanted: list[tuple[str, str, int]], budget: Budget) -> list[str]:
     """Measures what has no row yet, as far as the time reaches; what is missing then."""
-    path, began, missing = table_path(context, KEPT), time.monotonic(), []
-    for task, arm, seed in wanted:
-        name, about = _key(task, arm), _about(task, arm, budget)
-        if kept(path).get(name, {}).get(str(seed), {}).get("about") == about:
-            continue
-        if time.monotonic() - began > BUDGET:
-            missing.append(f"{name}, seed {seed}")
-            continue
-        context.say(f"{name}, seed {seed}")
-        start = time.monotonic()
-        row = _run(context, task, arm, seed, budget)
-        context.say(f"   success {row['success']:.2f} after {time.monotonic() - start:.0f} s")
-        table = kept(path)  # read again: others may have added rows meanwhile
-        table.setdefault(name, {})[str(seed)] = {"about": about, "seconds": time.monotonic() - start} | row
-        keep(path, table)
-    return missing
+    parts = {(_key(task, arm), seed): (task, arm) for task, arm, seed in wanted}
+    abouts = {key: _about(*part, budget) for key, part in parts.items()}
+
+    def measure(name: str, seed: int) -> dict[str, Any]:
+        began = time.monotonic()
+        row = _run(context, *parts[name, seed], seed, budget)
+        seconds = time.monotonic() - began
+        context.say(f"   success {row['success']:.2f} after {seconds:.0f} s")
+        return {"seconds": seconds} | row
+
+    return fill(table_path(context, KEPT), abouts, measure, BUDGET, context.say)
 
 
 def _run(context: Context, task: str, arm: str, seed: int, budget: Budget) -> dict[str, Any]:
