@@ -31,7 +31,7 @@ from envs.scenes.goal_states import GoalStates
 from envs.scenes.scene import load
 
 __all__ = [
-    "ARMS", "EACH", "FLOW", "SCENE", "TEST_SEED", "Arm", "Table", "about_of", "exam_of", "fill", "keep", "kept",
+    "ARMS", "BEST", "EACH", "FLOW", "SCENE", "TEST_SEED", "Arm", "Table", "about_of", "exam_of", "fill", "keep", "kept",
     "matching", "play_data", "pooled", "table_path", "trained",
 ]  # fmt: skip
 
@@ -76,7 +76,8 @@ ARMS: dict[str, Arm] = {
     ),
     "flow, 3 h": Arm("flow-bc", FLOW, hours="3 h"),
 }
-"""Name → arm of the claims about the playroom; the first is the headline's."""
+"""Name → arm of the claims about the playroom."""
+BEST = "latent plans"  # the arm that play.a found best: the play policy of the other claims
 
 
 def play_data(context: Context, hours: str = "14 h") -> Recorded:

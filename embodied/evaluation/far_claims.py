@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from embodied.data.batches import Encoder
-from embodied.evaluation.arms import ARMS, SCENE, Arm, play_data, trained
+from embodied.evaluation.arms import ARMS, BEST, SCENE, Arm, play_data, trained
 from embodied.evaluation.claims import ClaimError, Context, Measurement
 from embodied.evaluation.goal_exam import Act, acting, chains, set_exam, sit_exam
 from embodied.planning.stitching import Stitched
@@ -40,7 +40,7 @@ PLAIN, STITCHED, VALUED, CHANCE = "without", "stitched, nearest first", "stitche
 def far_goals(context: Context) -> Measurement:
     """play.c: success two tasks away, stitched, nearest first; without, by a value and three tasks away beside it.
 
-    The policies are those of ``context.runs`` (folders of `embodied train`), else the flows of play.a. Raises
+    The policies are those of ``context.runs`` (folders of `embodied train`), else the latent plans of play.a. Raises
     ClaimError where one was not learnt on the playroom's goal states.
     """
     if context.runs:
@@ -48,7 +48,7 @@ def far_goals(context: Context) -> Measurement:
         seeds: tuple[int, ...] = tuple(range(len(learnt)))
     else:
         seeds = context.seeds_or(1 if context.quick else 3)
-        learnt = {f"seed {seed}": _flow(context, seed) for seed in seeds}
+        learnt = {f"seed {seed}": _best(context, seed) for seed in seeds}
     value = trained(context, "value", VALUE, 0, play_data(context)).policy
     if not isinstance(value, GoalValuePolicy):
         raise ClaimError(f"{value.registry_key} has no value of goals")
@@ -99,7 +99,7 @@ def _loaded(run: Path) -> tuple[OfflinePolicy, Encoder]:
     return policy, encoder
 
 
-def _flow(context: Context, seed: int) -> tuple[OfflinePolicy, Encoder]:
-    """The flow of play.a, trained now or found finished."""
+def _best(context: Context, seed: int) -> tuple[OfflinePolicy, Encoder]:
+    """The best arm of play.a, trained now or found finished."""
     data = play_data(context)
-    return trained(context, "flow", ARMS["flow"], seed, data).policy, data.encoder
+    return trained(context, BEST, ARMS[BEST], seed, data).policy, data.encoder

@@ -17,6 +17,7 @@ from torch.utils.data import DataLoader, Dataset
 from embodied.data.batches import Batches, Recorded
 from embodied.evaluation.arms import (
     ARMS,
+    BEST,
     SCENE,
     TEST_SEED,
     Arm,
@@ -115,7 +116,7 @@ def disturbed(context: Context) -> Measurement:
     exam = exam_of(context)
     clone, steps = _clone(context, len(exam.tasks))
     abouts = {
-        "play": about_of(context, ARMS["flow"]), "18 experts": about_of(context, clone, demonstrations=steps),
+        "play": about_of(context, ARMS[BEST]), "18 experts": about_of(context, clone, demonstrations=steps),
     }  # fmt: skip
     for seed in seeds:
         for who, about in abouts.items():
@@ -124,7 +125,7 @@ def disturbed(context: Context) -> Measurement:
             data = play_data(context)
             make: Callable[[], Act]
             if who == "play":
-                policy = trained(context, "flow", ARMS["flow"], seed, data).policy
+                policy = trained(context, BEST, ARMS[BEST], seed, data).policy
                 make = lambda policy=policy, data=data: acting(policy, data.encoder)  # noqa: E731
             else:
                 make = lambda seed=seed: cloned_experts(context, exam, seed)  # noqa: E731
