@@ -48,7 +48,7 @@ def ask(instruction: str, run_dir: Path, config: AskConfig, console: Console) ->
     Raises GoalError for what cannot be read, AskError for what cannot be or where no skill was learnt yet,
     UsageError, VideoError or RenderError for a video that cannot be made.
     """
-    if runs.is_discovery(run_dir):
+    if runs.is_discovery(run_dir) or runs.is_training(run_dir):
         from embodied.asking_discovered import ask_discovered
 
         return ask_discovered(instruction, run_dir, config, console)

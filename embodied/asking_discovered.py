@@ -1,4 +1,4 @@
-"""``embodied ask`` of discovered skills: understood in the scene's words, covered by skills, carried out, filmed."""
+"""``embodied ask`` of skills from discovery or play: a cover of what is asked for, carried out and filmed."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ __all__ = ["ask_discovered", "say"]
 
 
 def ask_discovered(instruction: str, run_dir: Path, config: AskConfig, console: Console) -> Answer:
-    """As `embodied.asking.ask`, with the skills of a folder of discovered skills.
+    """As `embodied.asking.ask`, with the skills of a discovery or of a training from play.
 
-    Skills that were not through the gate yet are put to it first. Raises AskError for what cannot be read or done, with
-    what can be, UsageError, VideoError or RenderError for a video that cannot be made.
+    Discovered skills that were not through the gate yet are put to it first. Raises AskError for what cannot be read or
+    done, with what can be, UsageError, VideoError or RenderError for a video that cannot be made.
     """
     from embodied.planning.discovered import Options, perform, stages_of
     from embodied.training.discovered import keep_discovered, scene_of
@@ -36,12 +36,16 @@ def ask_discovered(instruction: str, run_dir: Path, config: AskConfig, console: 
 
     target = target_of(config.video, run_dir, instruction, config.seed)
     if not (run_dir / runs.LIBRARY).is_file():
+        if not runs.is_discovery(run_dir):
+            raise AskError(
+                f"{run_dir} has no skill yet: embodied skills gate run={run_dir} data=… makes some of its play"
+            )
         keep_discovered(run_dir, say=lambda line: console.print(Text(line), soft_wrap=True))
     options = Options.load(run_dir)
     scene = scene_of(options.world)
     words = scene.vocabulary
     if not options.known:
-        raise AskError(f"{run_dir} has no skill that passed the gate, so it cannot act: let it discover for longer")
+        raise AskError(f"{run_dir} has no skill that passed the gate, so it cannot act: let it learn for longer")
     can = f"I can: {'; '.join(options.sentences(words))}"
     try:
         stages = stages_of(instruction, words)
@@ -70,7 +74,7 @@ def say(outcome: Outcome, words: Vocabulary, seconds: float) -> str:
     times = {0: "", 1: ", and planned anew once", 2: ", and planned anew twice"}
     again = times.get(outcome.replans, f", and planned anew {outcome.replans} times")
     count = len(outcome.options)
-    took = f"It took {count} discovered skill{'s' if count > 1 else ''} and {seconds:.1f} s."
+    took = f"It took {count} skill{'s' if count > 1 else ''} and {seconds:.1f} s."
     if outcome.success:
         return f"I planned to {planned}{again}. Done. {took}"
     open_terms = [term for term, holds in outcome.holds.items() if not holds]

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from embodied.skills.library import SkillLibrary
 
 CONFIG = "config.yaml"
+ENCODER = "encoder.json"  # of a training from recorded episodes (`embodied.training.offline`)
 DISCOVERY = "state.json"  # of skills discovered without a task (`embodied.training.discovery`)
 LIBRARY = "library.sqlite"
 EPISODES = "episodes"
@@ -40,6 +41,11 @@ def is_discovery(path: Path) -> bool:
         return False
 
 
+def is_training(path: Path) -> bool:
+    """Whether a folder holds a training from recorded episodes."""
+    return (path / ENCODER).is_file()
+
+
 def existing(out: Path) -> list[Path]:
     """The runs below ``out``, newest first."""
     if not out.is_dir():
@@ -58,7 +64,7 @@ def find(run: str | Path = "", out: str | Path = "runs") -> Path:
             return there[0]
         raise MissingRunError(f"there is no run in {out} yet; make one: embodied run preset=quick")
     for path in (Path(run), Path(out) / run):
-        if is_run(path) or is_discovery(path):
+        if is_run(path) or is_discovery(path) or is_training(path):
             return path
     known = f"runs there: {', '.join(map(str, there))}" if there else "make one: embodied run preset=quick"
     raise MissingRunError(f"there is no run at {run}; {known}")
@@ -87,7 +93,7 @@ def mastered(run: Path) -> tuple[list[str], list[str]]:
 
     with library(run) as kept:
         everything = [entry.goal for entry in kept.mastered()]
-    return (everything if is_discovery(run) else distinct(everything)), everything
+    return (distinct(everything) if (run / CONFIG).is_file() else everything), everything
 
 
 def digests(run: Path) -> dict[str, str]:

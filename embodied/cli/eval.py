@@ -9,7 +9,7 @@ from embodied.cli.schema import EvalConfig
 from embodied.errors import UsageError
 
 UNSET = ("", "random")
-EXAM = {"depth": 1, "disturb": "none", "plan": "prior"}  # what is about an exam alone, and its defaults
+EXAM = {"depth": 1, "disturb": "none", "plan": "prior", "told": ""}  # what is about an exam alone, and its defaults
 WORLDS = ("playroom", "Embodied/Playroom-v0")  # that exams are of
 
 
@@ -44,6 +44,7 @@ def run(arguments: Arguments) -> int:
 
 def _exam(config: EvalConfig) -> int:
     """A policy, random actions or the expert in the exam of goals given as states."""
+    import imageio.v3 as imageio
     from rich.console import Console
 
     from embodied.evaluation import exams
@@ -56,12 +57,17 @@ def _exam(config: EvalConfig) -> int:
         progress.stage(f"exam, policy {config.policy}, {config.episodes} questions a task")
         found = exams.examine(
             config.policy, questions=config.episodes, seed=config.seed, depth=config.depth, disturb=config.disturb,
-            plan=config.plan, threads=config.threads, tick=progress.advance,
+            plan=config.plan, told=config.told, threads=config.threads, tick=progress.advance,
         )  # fmt: skip
     exams.show(found.summary(), console)
     if config.out:
         lines, summary = exams.write(found, Path(config.out))
         console.print(f"kept in {summary} and {lines.name}", soft_wrap=True, markup=False, highlight=False)
+        picture = exams.plan_picture(config.policy, found)
+        if picture is not None:
+            path = Path(config.out).with_suffix(".plans.png")
+            imageio.imwrite(path, picture)
+            console.print(f"plans by task: {path}", soft_wrap=True, markup=False, highlight=False)
     return 0
 
 

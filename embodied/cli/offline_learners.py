@@ -89,6 +89,21 @@ class LatentPlansConfig(ChunkLearnerConfig):
 
 
 @dataclass
+class MultiContextLearnerConfig(ChunkLearnerConfig):
+    """A flow that is given a goal or a sentence (multi-context imitation, Lynch & Sermanet 2021), few of them heard."""
+
+    name = "multi_context"
+    algorithm = "multi-context"
+    apart = (*LearnerConfig.apart, "labels")
+    labels: float = option(0.01, "share of the play's windows that are described in English", low=1e-6, high=0.01)
+    hidden: list[int] = option(_layers, HIDDEN)
+    temperature: float = option(0.5, TEMPERATURE, low=0.0)
+    context_size: int = option(128, "numbers that a goal and a sentence become alike", low=1)
+    text_weight: float = option(1.0, "weight of described moments beside those with a goal", low=0.0)
+    alignment: float = option(1.0, "weight of a sentence's nearness to its goal", low=0.0)
+
+
+@dataclass
 class BESOConfig(ChunkLearnerConfig):
     """Score-based behaviour generation (BESO, Reuss et al. 2023): a denoiser of chunks, with guidance by the goal."""
 
@@ -173,8 +188,8 @@ class HIQLConfig(ValueLearnerConfig):
 OFFLINE_LEARNERS: dict[str, type[OfflineLearnerConfig]] = {
     kind.name: kind
     for kind in (
-        FlowBCConfig, GCBCConfig, LatentPlansConfig, BESOConfig, ACTConfig, ACTJEPAConfig, GCIVLConfig, GCIQLConfig,
-        HIQLConfig,
+        FlowBCConfig, GCBCConfig, LatentPlansConfig, MultiContextLearnerConfig, BESOConfig, ACTConfig, ACTJEPAConfig,
+        GCIVLConfig, GCIQLConfig, HIQLConfig,
     )
 }  # fmt: skip
 """Name on the command line → configuration."""

@@ -185,6 +185,12 @@ class AskConfig(Checked):
     render: RenderConfig = option(RenderConfig, "")
 
 
+PLANS = ("prior", "shuffled", "posterior")  # posterior: recognised in the expert's way
+
+
+TOLD = ("", "heard", "held out", "another task's")
+
+
 @dataclass
 class EvalConfig(Checked):
     """``embodied eval``: a run's skills and instructions, or a policy on any environment, on fresh episodes."""
@@ -205,15 +211,10 @@ class EvalConfig(Checked):
     exam: bool = option(False, "with env=playroom: the exam of goals given as states, for random and expert too")
     depth: int = option(1, "exam: how many tasks lie between start and goal", low=1, high=3)
     disturb: str = option("none", "exam: what happens on the way, once", choices=("none", "push", "move"))
-    plan: str = option("prior", "exam: whose plans a latent_plans policy follows", choices=("prior", "shuffled"))
-
-    def __post_init__(self) -> None:
-        if self.plan == "posterior":
-            raise ConfigError(
-                "plan = posterior is recognised from what is done next, which nobody has yet when acting; "
-                "valid: prior, shuffled"
-            )
-        super().__post_init__()
+    plan: str = option("prior", "exam: whose plans a latent_plans policy follows", choices=PLANS)
+    told: str = option(
+        "", "exam: a multi_context policy gets a sentence and no goal, as in the labels or new", choices=TOLD
+    )
 
 
 @dataclass
@@ -221,6 +222,9 @@ class SkillsConfig(Checked):
     """``embodied skills``: what was learnt and kept."""
 
     run: str = option("", "the run directory whose library is meant; empty takes the newest in runs/")
+    data: str = option("", "gate: the play to look for skills in, as embodied train takes it (play:STEPS, store:PATH)")
+    seed: int = option(0, "gate: same seed, same decisions", low=0)
+    gate: GateConfig = option(GateConfig, "")
 
 
 @dataclass

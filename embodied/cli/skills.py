@@ -28,6 +28,10 @@ def run(arguments: Arguments) -> int:
     action, least, most, usage = _ACTIONS[word]
     if not least <= len(rest) <= most:
         raise UsageError(f"embodied skills {usage}")
+    if word == "gate":
+        return gate(runs.find(config.run), config)
+    if config != SkillsConfig(run=config.run):
+        raise UsageError(f"data=, seed= and gate.* are about embodied skills gate, not {word}")
     return action(runs.find(config.run), rest, "json" in arguments.flags)
 
 
@@ -113,6 +117,36 @@ def import_(run_dir: Path, words: list[str], _: bool) -> int:
     return 0
 
 
+def gate(run_dir: Path, config: SkillsConfig) -> int:
+    """Look for skills in play, and keep those that a policy learnt from it proves on fresh starts."""
+    from rich.console import Console
+    from rich.text import Text
+
+    from embodied import runs
+    from embodied.data.recorded import load_recorded
+    from embodied.skills.gate import GateConfig
+    from embodied.training.played import keep_played
+    from envs.scenes.scene import load
+
+    if not runs.is_training(run_dir):
+        raise UsageError(
+            f"{run_dir} is no training from play; embodied train policy=latent_plans data=play:STEPS is one"
+        )
+    if not config.data:
+        raise UsageError("data= is needed: the play to look for skills in, as in data=play:1_000_000 or store:PATH")
+    console = Console()
+    play = load_recorded(config.data, seed=config.seed, console=console)
+    goals = keep_played(
+        run_dir, play, gate=GateConfig(**vars(config.gate)), seed=config.seed,
+        say=lambda line: console.print(Text(line), soft_wrap=True),
+    )  # fmt: skip
+    words = load(str(play.about["scene"])).vocabulary
+    console.print(Text(f"{len(goals)} skills kept in {run_dir}"), soft_wrap=True)
+    if goals:
+        console.print(Text(f'try: embodied ask "{words.describe(goals[0])}" run={run_dir}'), soft_wrap=True)
+    return 0
+
+
 def _goals(library: SkillLibrary) -> list[dict[str, Any]]:
     from embodied.skills.statistics import wilson
 
@@ -151,15 +185,19 @@ _ACTIONS = {
     "show": (show, 1, 1, "show SKILL, where SKILL is the beginning of a version hash or a mastered goal"),
     "export": (export, 1, 1_000, "export FILE [SKILL ...]"),
     "import": (import_, 1, 1, "import FILE"),
+    "gate": (list_skills, 0, 0, "gate takes no further word, but data=PLAY"),
 }
 
 COMMAND = Command(
     name="skills",
-    usage="embodied skills [list | show SKILL | export FILE [SKILL ...] | import FILE] [--json] [run=DIR]",
+    usage="embodied skills [list | show SKILL | export FILE [SKILL ...] | import FILE | gate] [--json] [run=DIR]",
     about="""
 The skill library of a run: what it mastered, with Wilson 95 % intervals on fresh confirmation episodes, and
 where each skill comes from. An exported pack carries policies and evidence; what is imported counts for
 nothing until it has proved itself here, and a pack whose content does not match its hashes is refused.
+
+A training from recorded play has no library until ``gate`` makes one: the play is cut where it changes its mind, what
+came true in the pieces are the candidates, and what the policy proves of them is kept, with operators and names.
 """,
     run=run,
     schema=SkillsConfig,
@@ -168,6 +206,7 @@ nothing until it has proved itself here, and a pack whose content does not match
         "show": "everything known about one skill",
         "export": "write skills, or all that master a goal, to a pack",
         "import": "take a pack's skills in, as candidates",
+        "gate": "keep what a policy learnt from play can do",
     },
     flags={"json": "JSON instead of text"},
     examples=(
@@ -175,5 +214,6 @@ nothing until it has proved itself here, and a pack whose content does not match
         ('embodied skills show "open(drawer)" run=runs/quick', "the skill that opens the drawer"),
         ("embodied skills export drawer.pack 3fa2", "the version whose hash begins so"),
         ("embodied skills import drawer.pack run=runs/second", "into another life"),
+        ("embodied skills gate run=runs/plans data=play:1_000_000", "what a training from play can do"),
     ),
 )

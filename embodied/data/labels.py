@@ -14,22 +14,25 @@ One paraphrase of every task is never said in a label (`phrasings`), so that it 
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from embodied.data.batches import Labelled, Recorded
 from embodied.data.dataset import DatasetError
 from embodied.data.durable import replace_file
 from envs.scenes.hindsight import came_true
 from envs.scenes.scene import Scene
+from policies.text import HashedWords
 
-__all__ = ["SHARE", "Labels", "Phrasing", "label_play", "phrasings", "read_labels", "write_labels"]
+__all__ = ["SHARE", "Labels", "Phrasing", "described", "label_play", "phrasings", "read_labels", "write_labels"]
 
 SHARE = 0.01  # of the windows that are described, at most
 LONGEST = 64  # steps of a described window, at most
@@ -190,3 +193,23 @@ def _entry(path: Path, number: int, found: Mapping[str, Any]) -> tuple[int, int,
     if any(type(value) is not int for value in (e, a, b)) or not isinstance(text, str) or not text.strip():
         raise DatasetError(f"{path} line {number}: {', '.join(_KEYS[:3])} must be whole numbers and the text not empty")
     return e, a, b, text
+
+
+def described(
+    play: Recorded, scene: Scene, path: Path, *, share: float = SHARE, seed: int = 0
+) -> tuple[Recorded, Labels]:
+    """Play with a share of its windows described, for learners that are told; the labels are kept at ``path``, and read
+    from there where they are.
+    """
+    if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        found = label_play(play.observations, play.episode_ends, scene, share=share, seed=seed)
+        if not len(found):
+            raise DatasetError(
+                f"no task of the scene came true in the {found.windows} windows looked at; record more play"
+            )
+        write_labels(path, found, play.episode_ends)
+    labels = read_labels(path, play.episode_ends)
+    labelled = Labelled(labels.start, labels.end, HashedWords().encode(labels.texts))
+    about = play.about | {"labels": hashlib.sha256(path.read_bytes()).hexdigest()}
+    return replace(play, labelled=labelled, about=about), labels

@@ -36,10 +36,12 @@ def _ppo(env: str, steps: int, world: dict[str, float] | None = None) -> TrainCo
     )  # fmt: skip
 
 
-def _sac_her(env: str, steps: int, world: dict[str, float] | None = None, slots: int = 16) -> TrainConfig:
+def _sac_her(
+    env: str, steps: int, world: dict[str, float] | None = None, slots: int = 16, eval_every: int = 0
+) -> TrainConfig:
     return TrainConfig(
         env=env, world=dict(world or {}), policy=SACHerConfig(), steps=steps, num_envs=slots,
-        eval_every=max(1, steps // 10),
+        eval_every=eval_every or max(1, steps // 10),
     )  # fmt: skip
 
 
@@ -47,7 +49,7 @@ ARMS: dict[str, TrainConfig] = {
     "reach/ppo": _ppo("reach", 300_000),
     "reach/sac_her": _sac_her("reach", 30_000),
     "push/ppo": _ppo("push", 1_500_000, FETCH),
-    "push/sac_her": _sac_her("push", 300_000, FETCH, slots=64),
+    "push/sac_her": _sac_her("push", 600_000, FETCH, slots=64, eval_every=30_000),
 }
 """World/learner → the training, less its seed, folder and final episodes."""
 

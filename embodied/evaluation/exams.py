@@ -19,16 +19,21 @@ from rich.table import Table
 from rich.text import Text
 
 from embodied.data.durable import replace_file
+from embodied.data.labels import phrasings
 from embodied.evaluation.environments import BUILT_IN, PolicyError
-from embodied.evaluation.goal_exam import Act, Answers, acting, chains, set_exam, sit_exam
+from embodied.evaluation.goal_exam import Act, Answers, Exam, acting, chains, set_exam, sit_exam
+from embodied.evaluation.instruction_exam import instructions
+from embodied.evaluation.instruction_exam import told as told_in_words
 from embodied.skills.statistics import wilson
 from embodied.training.episodes import seed_of
 from embodied.training.offline import load_goal_policy
 from embodied.training.rollouts import versions
 from envs.scenes.scene import load
 from policies.latent_plans import LatentPlans
+from policies.multi_context import MultiContext
+from policies.text import HashedWords
 
-__all__ = ["ExamReport", "examine", "show", "shuffled", "write"]
+__all__ = ["ExamReport", "examine", "plan_picture", "recognise", "recognised", "show", "shuffled", "write"]
 
 PART = 25  # questions a task that are asked at once
 ACTIONS = 5  # numbers of an action of the tool
@@ -44,6 +49,7 @@ class ExamReport:
     depth: int
     disturb: str
     plan: str
+    told: str
     parts: tuple[Answers, ...]
 
     def tasks(self) -> dict[str, tuple[int, int]]:
@@ -68,7 +74,7 @@ class ExamReport:
         taken = np.concatenate([part.steps[part.success] for part in self.parts])
         return whole | {
             "policy": self.policy, "scene": self.scene, "seed": self.seed, "depth": self.depth,
-            "disturb": self.disturb, "plan": self.plan, "by_task": rows,
+            "disturb": self.disturb, "plan": self.plan, "told": self.told, "by_task": rows,
             "mean_steps": float(taken.mean()) if len(taken) else None, "versions": versions(),
         }  # fmt: skip
 
@@ -89,6 +95,7 @@ def examine(
     depth: int = 1,
     disturb: str = "none",
     plan: str = "prior",
+    told: str = "",
     threads: int = 0,
     tick: Callable[[int], None] = lambda steps: None,
 ) -> ExamReport:
@@ -98,12 +105,14 @@ def examine(
         policy: ``random``, ``expert``, or the folder of a training from recorded episodes.
         scene: of random and expert; a training knows its own.
         depth: above 1, goals of so many tasks at once.
-        plan: ``shuffled`` lets a policy of latent plans follow those that were proposed to others.
+        plan: ``shuffled`` lets a policy of latent plans follow those that were proposed to others, ``posterior`` those
+            recognised in the expert's way at the same moment.
+        told: gives a policy a sentence and no goal (`embodied.evaluation.instruction_exam.WAYS`).
         tick: hears of the environment steps as they are taken.
 
     Raises PolicyError for a policy that cannot sit it, CheckpointError for a damaged one.
     """
-    begin, scene = _examined(str(policy), scene, seed, plan)
+    begin, scene = _examined(str(policy), scene, seed, plan, told)
     built = load(scene)
     tasks = tuple(built.tasks) if depth == 1 else chains(built, depth)
     if not tasks:
@@ -112,7 +121,7 @@ def examine(
     for number, first in enumerate(range(0, questions, PART)):
         each = min(PART, questions - first)
         drawn = seed_of(seed, number)
-        exam = set_exam(tasks, each, drawn, scene=scene, depth=depth, threads=threads)
+        exam = set_exam(tasks, each, drawn, scene=scene, depth=depth, threads=threads, ways=plan == "posterior")
         if not len(exam):
             raise PolicyError(f"the expert of the scene {scene} solves none of its tasks: there is nothing to ask")
 
@@ -120,18 +129,20 @@ def examine(
             tick(n)
 
         disturbed = None if disturb == "none" else disturb
-        parts.append(sit_exam(begin(number), exam, disturb=disturbed, watch=watch, threads=threads))
-    return ExamReport(str(policy), scene, seed, depth, disturb, plan, tuple(parts))
+        parts.append(sit_exam(begin(number, exam), exam, disturb=disturbed, watch=watch, threads=threads))
+    return ExamReport(str(policy), scene, seed, depth, disturb, plan, told, tuple(parts))
 
 
-def _examined(policy: str, scene: str, seed: int, plan: str) -> tuple[Callable[[int], Act | None], str]:
+def _examined(policy: str, scene: str, seed: int, plan: str, way: str) -> tuple[Callable[[int, Exam], Act | None], str]:
     """What acts in each part, and in which scene."""
     if plan != "prior" and policy in BUILT_IN:
         raise PolicyError(f"plan={plan} is about policies of latent plans; {policy} has none")
+    if way and policy in BUILT_IN:
+        raise PolicyError(f"told={way} is about policies of multi_context; {policy} understands no sentence")
     if policy == "expert":
-        return lambda part: None, scene
+        return lambda part, exam: None, scene
     if policy == "random":
-        return lambda part: _random(seed_of(seed, part, 1)), scene
+        return lambda part, exam: _random(seed_of(seed, part, 1)), scene
     if not Path(policy).is_dir():
         raise PolicyError(
             f"there is no policy '{policy}': give {', '.join(BUILT_IN)} or the folder of a training from recorded "
@@ -146,10 +157,20 @@ def _examined(policy: str, scene: str, seed: int, plan: str) -> tuple[Callable[[
     if plan != "prior" and not isinstance(learnt, LatentPlans):
         raise PolicyError(f"plan={plan} is about policies of latent plans; {policy} holds a '{learnt.registry_key}'")
 
-    def begin(part: int) -> Act:
+    if way and not isinstance(learnt, MultiContext):
+        raise PolicyError(f"told={way} is about policies of multi_context; {policy} holds a '{learnt.registry_key}'")
+
+    def begin(part: int, exam: Exam) -> Act:
         learnt.seed(seed_of(seed, part, 2))
         if isinstance(learnt, LatentPlans) and plan == "shuffled":
             return shuffled(learnt, encoder, seed_of(seed, part, 3))
+        if isinstance(learnt, LatentPlans) and plan == "posterior":
+            return recognised(learnt, encoder, exam)
+        if isinstance(learnt, MultiContext) and way:
+            if exam.depth > 1:
+                raise PolicyError(f"told={way} is of one task at a time; leave depth={exam.depth} out")
+            sentences = instructions(exam, phrasings(load(own)), way, seed)
+            return told_in_words(learnt, encoder, sentences, HashedWords())
         return acting(learnt, encoder)
 
     return begin, own
@@ -186,6 +207,56 @@ def shuffled(policy: LatentPlans, encoder: Any, seed: int) -> Act:
     return act
 
 
+def recognised(policy: LatentPlans, encoder: Any, exam: Exam) -> Act:
+    """A policy of latent plans that follows what is recognised in the expert's way, as far as that goes on.
+
+    What the expert would have had to be watched for: a bound on what better proposals could bring.
+    """
+    state: Any = None
+    at = 0
+
+    def act(facts: np.ndarray, goals: np.ndarray) -> np.ndarray:
+        nonlocal state, at
+        if at % policy.config.execute == 0:
+            state = policy.give(recognise(policy, encoder, exam, at), state)
+        at += 1
+        actions, state = policy.predict(encoder.features(facts, goals), state)
+        return actions
+
+    return act
+
+
+def plan_picture(policy: str | Path, found: ExamReport) -> np.ndarray | None:
+    """Plans of an exam's questions as they begin, coloured by task: those proposed by start and goal, and, where the
+    expert's ways were kept, those recognised in them. None for a policy without plans.
+    """
+    from embodied.viz.plans import plan_map
+
+    if not Path(policy).is_dir():
+        return None
+    learnt, encoder = load_goal_policy(policy)
+    if not isinstance(learnt, LatentPlans):
+        return None
+    exams = [part.exam for part in found.parts]
+    proposed = [learnt.propose(encoder.features(exam.starts, exam.goals)) for exam in exams]
+    plans = {"proposed by start and goal": np.concatenate(proposed)}
+    if all(exam.ways is not None for exam in exams):
+        plans["recognised in the expert's way"] = np.concatenate([recognise(learnt, encoder, e, 0) for e in exams])
+    return plan_map(plans, np.concatenate([exam.which for exam in exams]), exams[0].tasks)
+
+
+def recognise(policy: LatentPlans, encoder: Any, exam: Exam, at: int) -> np.ndarray:
+    """Plans float32[n, P] recognised in the expert's ways from step ``at`` on; ValueError for an exam without them."""
+    if exam.ways is None:
+        raise ValueError("the exam was set without the expert's ways; set it with ways=True")
+    facts, actions = exam.ways
+    rows = np.minimum(np.arange(at, at + policy.config.chunk), actions.shape[1] - 1)
+    window = np.zeros((len(exam), len(rows), policy.observation_size), np.float32)
+    for k, row in enumerate(rows):
+        window[:, k, : encoder.state_size] = encoder.states(facts[:, row])
+    return policy.plan_of(window, np.clip(actions[:, rows], -1.0, 1.0))
+
+
 def show(row: Mapping[str, Any], console: Console) -> None:
     """The summary of an exam, or of OGBench's goals, as a table of tasks with the conditions below it."""
     if "goals" in row:
@@ -196,6 +267,7 @@ def show(row: Mapping[str, Any], console: Console) -> None:
         told = f"scene {row['scene']}"
         told += "" if row["disturb"] == "none" else f", disturbed ({row['disturb']})"
         told += "" if row["plan"] == "prior" else f", {row['plan']} plans"
+        told += f", told in words ({row['told']})" if row.get("told") else ""
     stamp = ", ".join(f"{name} {number}" for name, number in row["versions"].items())
     console.print(Text(f"policy {row['policy']}, {told}, seed {row['seed']}; {stamp}"), soft_wrap=True)
 

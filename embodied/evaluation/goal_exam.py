@@ -31,7 +31,9 @@ Act = Callable[[np.ndarray, np.ndarray], np.ndarray]
 @dataclass(frozen=True, eq=False)
 class Exam:
     """n questions: simulator states float64[n, S] at the start, goals float64[n, NX] (facts), which int64[n] of the
-    ``tasks`` each is about, and the seed they were drawn with. ``depth`` is how many tasks lie between.
+    ``tasks`` each is about, and the seed they were drawn with. ``depth`` is how many tasks lie between. ``starts``
+    float64[n, NX] are the facts at the start; ``ways`` holds the expert's way, where it was asked for: facts
+    float32[n, T + 1, NX] and actions float32[n, T, A].
     """
 
     tasks: tuple[str, ...]
@@ -42,6 +44,8 @@ class Exam:
     seed: int
     depth: int = 1
     scene: Any = "playroom"
+    starts: np.ndarray = field(default_factory=lambda: np.zeros((0, 0)))
+    ways: tuple[np.ndarray, np.ndarray] | None = None
 
     def __len__(self) -> int:
         return len(self.which)
@@ -94,20 +98,27 @@ def exam_env(
 
 
 def set_exam(
-    tasks: Sequence[str], each: int, seed: int, *, scene: Any = "playroom", depth: int = 1, threads: int = 0
-) -> Exam:
+    tasks: Sequence[str], each: int, seed: int, *, scene: Any = "playroom", depth: int = 1, threads: int = 0,
+    ways: bool = False,
+) -> Exam:  # fmt: skip
     """``each`` questions of every task (a task of the scene, or a goal in its words), as far as the expert solves them.
 
-    The same seed gives the same questions. Raises WordError for a task there is not.
+    The same seed gives the same questions; with ``ways`` the expert's way is kept of each. Raises WordError for a task
+    there is not.
     """
     spare = each + max(2, each // 5)
     env = exam_env(spare * len(tasks), tasks, scene, STEPS * depth, threads=threads)
     which = np.repeat(np.arange(len(tasks)), spare)
     env.reset(seed=seed, options={"which": which})
     states, expert = env.get_state(), ScriptedExpert(env)
-    goals, since = env.facts.copy(), np.full(len(which), -1)
+    starts, goals, since = env.facts.copy(), env.facts.copy(), np.full(len(which), -1)
+    facts, done = [env.facts.astype(np.float32)], []
     for _ in range(STEPS * depth):
-        info = env.step(expert.act())[4]
+        actions = expert.act()
+        info = env.step(actions)[4]
+        if ways:
+            facts.append(env.facts.astype(np.float32))
+            done.append(actions.astype(np.float32))
         since = np.where(since >= 0, since + 1, np.where(info["success"] & ~env.lost, 0, -1))
         fresh = (since >= 0) & (since <= AFTER)
         goals[fresh] = env.facts[fresh]
@@ -118,7 +129,8 @@ def set_exam(
     keep = np.concatenate([np.flatnonzero((which == k) & solved)[:each] for k in range(len(tasks))])
     texts = tuple(env.goals)
     env.close()
-    return Exam(tuple(tasks), texts, which[keep], states[keep], goals[keep], seed, depth, scene)
+    way = (np.stack(facts, axis=1)[keep], np.stack(done, axis=1)[keep]) if ways else None
+    return Exam(tuple(tasks), texts, which[keep], states[keep], goals[keep], seed, depth, scene, starts[keep], way)
 
 
 def chains(scene: Any, depth: int) -> tuple[str, ...]:

@@ -9,15 +9,13 @@ on where it was.
 
 from __future__ import annotations
 
-import hashlib
-from dataclasses import asdict, replace
-from pathlib import Path
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
 
-from embodied.data.batches import Labelled, Recorded
-from embodied.data.labels import Labels, label_play, phrasings, read_labels, write_labels
+from embodied.data.batches import Recorded
+from embodied.data.labels import described, phrasings
 from embodied.evaluation.arms import (
     FLOW,
     SCENE,
@@ -39,7 +37,7 @@ from envs.scenes.scene import load
 from policies.multi_context import MultiContext
 from policies.text import HashedWords
 
-__all__ = ["described_play", "instructed"]
+__all__ = ["instructed"]
 
 KEPT = "play.h.arms.json"
 NAME, ARM = "language", Arm("multi-context", FLOW)
@@ -91,7 +89,7 @@ def _measure(context: Context, seed: int, play: Recorded, exam: Exam) -> dict[st
     """What one seed's policy reaches by goal and in every way of telling, and what it learnt from."""
     context.say(f"language, seed {seed}")
     path = context.out / "play" / f"labels-{play.steps}-seed{seed}.jsonl"
-    data, labels = described_play(play, path, seed)
+    data, labels = described(play, load(SCENE), path, seed=seed)
     result = trained(context, NAME, ARM, seed, data)
     policy = result.policy
     assert isinstance(policy, MultiContext)
@@ -105,15 +103,3 @@ def _measure(context: Context, seed: int, play: Recorded, exam: Exam) -> dict[st
         "steps covered": labels.covered() / data.steps,
     }  # fmt: skip
     return {"answers": answers, "labels": count, "metrics": result.metrics, "seconds": result.seconds}
-
-
-def described_play(play: Recorded, path: Path, seed: int) -> tuple[Recorded, Labels]:
-    """Play with 1 % of its windows described, the labels kept at ``path`` and read from there where they are."""
-    scene = load(SCENE)
-    if not path.exists():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_labels(path, label_play(play.observations, play.episode_ends, scene, seed=seed), play.episode_ends)
-    labels = read_labels(path, play.episode_ends)
-    labelled = Labelled(labels.start, labels.end, HashedWords().encode(labels.texts))
-    about = play.about | {"labels": hashlib.sha256(path.read_bytes()).hexdigest()}
-    return replace(play, labelled=labelled, about=about), labels

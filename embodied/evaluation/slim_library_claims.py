@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from rich.console import Console
 
 from embodied import runs
@@ -47,22 +48,21 @@ def _discovered(context: Context, seed: int) -> Path:
 def _judged(context: Context, folder: Path) -> dict[str, Any]:
     """What a folder's skills do in fresh rollouts, by goal, and whether one of their own instructions was solved."""
     from embodied.planning.discovered import Options
-    from embodied.training.discovered import keep_discovered, measure_codes
+    from embodied.training.discovered import acting, keep_discovered, measure_codes
+    from policies.base import load_policy
 
     keep_discovered(folder, say=context.say)
     options, found = Options.load(folder), {}
     with runs.library(folder) as library:
-        entries = {entry.goal: entry for entry in library.mastered()}
-    for k, option in enumerate(options.known):
-        entry = entries[option.goal]
-        question = (option.goal, EPISODES, FRESH_SEED + k)
+        entries = [(entry, acting(load_policy(library.artifact(entry.skill)))) for entry in library.mastered()]
+    for k, (entry, act) in enumerate(entries):
+        asked = [((entry.goal, EPISODES, FRESH_SEED + k), np.asarray(entry.skill.conditioning["code"], np.float32))]
         report, ran_on = (
-            measure_codes(option.act, [(question, option.code)], options.world, entry.skill.artifact, stops=stops)[0][0]
-            for stops in (True, False)
+            measure_codes(act, asked, options.world, entry.skill.artifact, stops=stops)[0][0] for stops in (True, False)
         )
-        found[option.goal] = {
+        found[entry.goal] = {
             "name": entry.skill.provenance["name"], "gate": entry.successes / entry.n, "fresh": report.rate,
-            "interval": report.interval, "without stopping": ran_on.rate, "code": option.code.tolist(),
+            "interval": report.interval, "without stopping": ran_on.rate, "code": asked[0][1].tolist(),
         }  # fmt: skip
         context.say(f"{entry.skill.provenance['name']}: {report.rate:.3f} of {EPISODES} fresh rollouts")
     held = [row for row in found.values() if row["fresh"] >= RATE]

@@ -1,6 +1,6 @@
-"""Instructions carried out with discovered skills: what they cover of a goal, one after another, and again if need be.
+"""Instructions carried out with skills from discovery or play: what they cover of a goal, one after another, and again.
 
-Skills discovered without a task are few and plain, so a plan is a cover: of the facts still wanted, the skill that does
+Skills learnt without a task are few and plain, so a plan is a cover: of the facts still wanted, the skill that does
 most of them and fewest others comes first. A skill runs until its goal has held for a moment or its time is up.
 Stages ("… then …") are judged one after another, each on the change since it began.
 """
@@ -19,13 +19,16 @@ from embodied import runs
 from embodied.planning.execute import OptionRecord, Outcome
 from embodied.skills.library import SkillLibrary
 from embodied.training.discovered import HOLD, REST, Act, acting, scene_of
+from embodied.training.played import Exemplars, towards
 from embodied.training.segments import back_terms, begun, follows, state_terms, truth
 from envs.control import GRIP
 from envs.scenes.discovery import DiscoveryVectorEnv
+from envs.scenes.goal_states import GoalStates
+from envs.scenes.scene import Scene
 from envs.scenes.words import Term, Vocabulary, WordError
 from policies.base import load_policy
 
-__all__ = ["Option", "Options", "cover", "perform", "stages_of"]
+__all__ = ["Option", "Options", "coded", "cover", "perform", "stages_of"]
 
 _THEN = re.compile(r"[,;]?\s*(?:\band\s+)?\bthen\b\s*", re.IGNORECASE)
 
@@ -33,16 +36,19 @@ OnStep = Callable[[DiscoveryVectorEnv, str], None]
 """Called with the world and the goal that is pursued (or "") before the first and after every control step."""
 
 
+Acting = Callable[[DiscoveryVectorEnv], np.ndarray]
+"""The world now -> an action float32[1, A]."""
+
+
 @dataclass(frozen=True)
 class Option:
-    """An admitted skill: its goal, the facts that hold where it succeeds, how surely, and what acts."""
+    """An admitted skill: its goal, the facts that hold where it succeeds, how surely, what begins to act, how long."""
 
     goal: str
     schema: str
     terms: frozenset[Term]
     lower: float
-    act: Act
-    code: np.ndarray
+    begin: Callable[[], Acting]
     steps: int
 
 
@@ -55,7 +61,7 @@ class Options:
 
     @classmethod
     def load(cls, folder: Path) -> Options:
-        """Raises LibraryError for a library that is damaged."""
+        """Raises LibraryError for a library that is damaged, ConfigError for a skill that cannot be read."""
         with SkillLibrary.open(folder / runs.LIBRARY, readonly=True) as library:
             last = library.last_round
             world = {"scene": "discovery", "blocks": 1} | ({} if last is None else dict(last.state.get("world", {})))
@@ -64,13 +70,13 @@ class Options:
                 skill = entry.skill
                 if skill.artifact not in policies:
                     policies[skill.artifact] = load_policy(library.artifact(skill))
-                code = np.asarray(skill.conditioning["code"], np.float32)
+                begin = _beginning(policies[skill.artifact], skill.conditioning, scene)
                 terms = scene.vocabulary.parse(entry.goal)
                 facts = frozenset((*terms, *(weaker for t in terms for weaker in follows(t))))
                 known.append(
                     Option(
                         entry.goal, skill.schema, facts,
-                        entry.lower, acting(policies[skill.artifact]), code, int(skill.conditioning["steps"]),  # type: ignore[call-overload]
+                        entry.lower, begin, int(skill.conditioning["steps"]),  # type: ignore[call-overload]
                     )
                 )  # fmt: skip
         return cls(tuple(known), world)
@@ -78,6 +84,24 @@ class Options:
     def sentences(self, words: Vocabulary) -> list[str]:
         """What they do, in English."""
         return [words.describe(option.goal) for option in self.known]
+
+
+def _beginning(policy: Any, conditioning: Mapping[str, Any], scene: Scene) -> Callable[[], Acting]:
+    """How a skill begins to act: told a code, or given a state that play once reached (`embodied.training.played`)."""
+    if "exemplars" in conditioning:
+        exemplars, encoder = Exemplars.from_dict(conditioning["exemplars"]), GoalStates(scene)
+
+        def begin() -> Acting:
+            act = towards(policy, encoder, scene, exemplars)
+            return lambda env: act(env.facts, env.facts)
+
+        return begin
+    return coded(acting(policy), np.asarray(conditioning["code"], np.float32))
+
+
+def coded(act: Act, code: np.ndarray) -> Callable[[], Acting]:
+    """How a skill acts that is told a code float32[Z]."""
+    return lambda: lambda env: act(env.observation(), code[None])
 
 
 def stages_of(instruction: str, words: Vocabulary) -> list[str]:
@@ -180,9 +204,9 @@ class _Run:
     def _run(self, option: Option, rows: list[np.ndarray]) -> bool:
         """Runs an option until its goal has held, its time is up, or a block fell; whether its goal holds."""
         env, own, held = self.env, [rows[-1]], 0
-        terms = env.scene.vocabulary.parse(option.goal)
+        terms, act = env.scene.vocabulary.parse(option.goal), option.begin()
         for _ in range(option.steps):
-            self._step(option.act(env.observation(), option.code[None]), option.goal, rows)
+            self._step(act(env), option.goal, rows)
             own.append(rows[-1])
             held = held + 1 if self._holds(own, terms).all() else 0
             if held >= HOLD or self.outcome.reason:

@@ -18,8 +18,10 @@ from rich.console import Console
 from rich.text import Text
 
 from embodied.cli.learners import TrainConfig
+from embodied.cli.offline_learners import MultiContextLearnerConfig
 from embodied.data.batches import Batches, Concatenated, Recorded
 from embodied.data.durable import replace_file
+from embodied.data.labels import described
 from embodied.data.recorded import load_recorded
 from embodied.data.recording import ENV
 from embodied.evaluation import exams
@@ -28,11 +30,12 @@ from embodied.evaluation.goals_protocol import evaluate_goals
 from embodied.progress import Progress
 from embodied.training.learners import TrainingError
 from embodied.training.offline import SUMMARY, OfflineSettings, load_goal_policy, make_learner, train_offline
+from envs.scenes.scene import load
 from policies.offline import OfflinePolicy
 
 __all__ = ["EXAM", "EXAM_SEED", "RecordedResult", "folder_of", "train"]
 
-EXAM = "exam.json"
+EXAM, LABELS = "exam.json", "labels.jsonl"
 EXAM_SEED = 1_000  # that of `embodied eval` where none is given, so that its rows are of the same exam
 
 
@@ -68,6 +71,8 @@ def train(config: TrainConfig, console: Console | None = None) -> RecordedResult
         console=console,
     )  # fmt: skip
     env = _exam_env(config, data)
+    if isinstance(config.policy, MultiContextLearnerConfig):
+        data = _described(config.policy, data, out, config.seed)
     policy = _learner(config, data)
     learnt, kept = (out / SUMMARY).is_file(), _kept(out / EXAM)
     of = {"env": env, "questions": config.questions, "world": dict(config.world), "data": data.about["sha256"]}
@@ -88,6 +93,13 @@ def train(config: TrainConfig, console: Console | None = None) -> RecordedResult
     if finished:
         console.print(Text(f"finished already, in {out}"), soft_wrap=True)
     return RecordedResult(out, exam, finished)
+
+
+def _described(policy: MultiContextLearnerConfig, data: Recorded, out: Path, seed: int) -> Recorded:
+    """The data with some of its windows in words; TrainingError where they are of no scene that has words."""
+    if "scene" not in data.about:
+        raise TrainingError(f"{policy.name} is told in a scene's words, and these are no facts of a scene of ours")
+    return described(data, load(str(data.about["scene"])), out / LABELS, share=policy.labels, seed=seed)[0]
 
 
 def _learner(config: TrainConfig, data: Recorded) -> OfflinePolicy:

@@ -33,6 +33,10 @@ class Subgoals:
         self._columns = [slice(p, p + BLOCK_STRIDE) for p in self._blocks]
         self._columns += [slice(at, at + 1) for at in (*self._slides, *self._lamps)]
 
+    def columns(self, which: int) -> slice:
+        """The columns of facts that are about a thing alone."""
+        return self._columns[which]
+
     def differing(self, facts: np.ndarray, goals: np.ndarray) -> np.ndarray:
         """bool[n, M]: which things are not yet as the goal has them, as coarsely as goals are drawn."""
         out = np.empty((len(facts), len(self.names)), np.bool_)

@@ -14,7 +14,7 @@ from embodied.asking import AskError, ask
 from embodied.cli.schema import AskConfig, RenderConfig
 from embodied.cli.skills import list_skills
 from embodied.planning import discovered as planning
-from embodied.planning.discovered import Option, Options, cover, perform, stages_of
+from embodied.planning.discovered import Option, Options, coded, cover, perform, stages_of
 from embodied.skills.gate import GateConfig
 from embodied.skills.library import SkillLibrary
 from embodied.training.discovered import act_out, effects_of, keep_discovered, measure_codes, scene_of
@@ -154,7 +154,7 @@ def test_an_instruction_is_solved_with_a_discovered_skill_and_filmed(folder: Pat
     answer = ask("Shift the red block to the left!", folder, config(video=str(video)), Console(file=said))
     assert answer.success
     assert answer.outcome.plans == [["moved_left(red)"]]
-    assert "I planned to move the red block to the left. Done. It took 1 discovered skill" in said.getvalue()
+    assert "I planned to move the red block to the left. Done. It took 1 skill" in said.getvalue()
     assert video.is_file() and video.with_suffix(".png").is_file()
 
 
@@ -185,7 +185,7 @@ def test_what_cannot_be_done_is_said_with_what_can(folder: Path, instruction: st
 
 
 def option(goal: str, lower: float = 0.9) -> Option:
-    return Option(goal, goal, frozenset(WORDS.parse(goal)), lower, push, WAYS[0], 10)
+    return Option(goal, goal, frozenset(WORDS.parse(goal)), lower, coded(push, WAYS[0]), 10)
 
 
 @pytest.mark.parametrize(

@@ -92,7 +92,7 @@ def quiet() -> Console:
 def test_every_key_is_one_of_the_policys_own_and_the_file_offers_the_schemas_values(name: str):
     kind = OFFLINE_LEARNERS[name]
     own = {item.name for item in fields(policy_class(kind.algorithm).config_class)}
-    assert {item.name for item in fields(kind)} <= own
+    assert {item.name for item in fields(kind)} - set(kind.apart) <= own
     config = compose(TrainConfig, [f"policy={name}", "data=play:9", "policy.learning_rate=0.5"])
     assert config.policy == kind(learning_rate=0.5)  # type: ignore[call-arg]
     assert config.env == ""
@@ -203,6 +203,11 @@ def test_every_learner_learns_from_its_configuration(
 ):
     monkeypatch.setattr(training, "load_recorded", lambda *_, **__: data)
     config = small(play, tmp_path, name, updates=2, horizon=20)
+    if name == "multi_context":  # one window in a hundred of so little play does nothing that has a name
+        with pytest.raises(DatasetError, match="no task of the scene came true in the 20 windows"):
+            training.train(config, quiet())
+        line = {"episode": 0, "row start": 2, "row end": 9, "text": "pick up the red cube"}
+        (tmp_path / training.LABELS).write_text(json.dumps(line) + "\n")
     config.policy.learning_rate = 2e-3  # type: ignore[attr-defined]
     training.train(config, quiet())
     policy, encoder = load_goal_policy(tmp_path)
@@ -329,7 +334,7 @@ def test_shuffled_plans_are_others_and_all_are_followed(data: Recorded):
     [
         (["env=playroom", "depth=2"], "depth=2 is about an exam"),
         (["env=tabletop", "exam=true"], "exam=true is of the playroom"),
-        (["env=playroom", "exam=true", "plan=posterior"], "plan = posterior is recognised from what is done next"),
+        (["env=playroom", "exam=true", "plan=last"], "plan = 'last' is not one of: prior, shuffled, posterior"),
         (["env=playroom", "exam=true", "disturb=shove"], "none, push, move"),
         (["env=playroom", "exam=true", "depth=4"], "[1, 3]"),
     ],
