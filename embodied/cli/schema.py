@@ -154,7 +154,7 @@ class DiscoverConfig(Checked):
     weights: dict[str, float] = option(dict, "factors of the rewards' advantages, one at a time: weights.safety=0.3")
     scales: dict[str, float] = option(dict, "factors of the rewards themselves, one at a time: scales.reach=10")
     skill: SkillConfig = option(SkillConfig, "")
-    steps: int = option(400_000, "environment steps of the whole training", low=1)
+    steps: int = option(480_000, "environment steps of the whole training", low=1)
     num_envs: int = option(128, "simulations stepped together", low=1, high=65_536)
     seed: int = option(0, "same seed, same skills on one machine and thread count", low=0)
     threads: int = option(0, "physics and learning threads; 0 takes every core this process may use", low=0)

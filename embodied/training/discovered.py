@@ -48,9 +48,9 @@ __all__ = [
 
 STEPS = 80  # control steps that a skill may take
 HOLD, REST = 3, 10  # control steps for which a goal has to have held, and of rest before it is judged
-CODES, STARTS = 96, 16
+CODES, STARTS = 192, 16
 RELIABLE = 0.75  # of the starts in which an effect has to come about
-CANDIDATES = 6  # codes of a cluster, that the gate looks at
+CANDIDATES = 8  # codes of a cluster, that the gate looks at
 BATCH = 512  # simulations at once
 _SURVEY = 7  # what the seed of the survey is for
 _OTHERS = ("lifted", "holding", "on", "placed", "inside", "taken_out", "toppled", "turned_left", "turned_right")

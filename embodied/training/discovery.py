@@ -51,7 +51,7 @@ class DiscoverySettings:
     weights: Mapping[str, float] = field(default_factory=lambda: {SAFETY: 0.3})
     scales: Mapping[str, float] = field(default_factory=dict)
     skill: Mapping[str, Any] = field(default_factory=dict)  # `DiscoveryConfig`, less objects and seed
-    steps: int = 400_000
+    steps: int = 480_000
     num_envs: int = 128
     rollout: int = 40
     discount: float = 0.97
