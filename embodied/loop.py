@@ -20,8 +20,8 @@ from embodied.errors import UsageError
 from embodied.evaluation.heldout import exam, instructions
 from embodied.journal import Journal
 from embodied.language.base import LanguageModel, LMRequest
-from embodied.language.grammar import GrammarModel
 from embodied.language.roles import Proposal, ProposeReply, ProposeRequest
+from embodied.language.selection import agent_of
 from embodied.progress import Progress, duration
 from embodied.repertoire import Repertoire
 from embodied.training.rounds import COMPOSED, Worker, schemas, weak_links
@@ -43,10 +43,10 @@ def run(config: RunConfig, console: Console | None = None) -> Path:
     directory = Path(config.out) / config.name
     _claim(directory, config)
     journal = Journal.open(directory, config.gate.threshold if config.use_gate else 0.0)
-    agent: LanguageModel = GrammarModel()
     state = journal.state
     try:
         with Progress(config.steps, start=state.steps, console=console) as progress:
+            agent = agent_of(config.language, directory, progress.note)
             worker = Worker(
                 config,
                 journal,

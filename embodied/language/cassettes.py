@@ -46,7 +46,9 @@ class Cassette:
     def __init__(self, path: Path, model: str, inner: LanguageModel | None = None) -> None:
         self.path, self.model, self.inner = path, model, inner
         if inner is None and not path.is_file():
-            raise UsageError(f"there is no cassette {path}: record one with a real backend and language.cassette={path}")
+            raise UsageError(
+                f"there is no cassette {path}: record one with a real backend and language.cassette={path}"
+            )
         self._kept: dict[str, list[dict[str, Any]]] = {}
         for row in read_lines(path):
             if not {"key", "role", "backend"} <= row.keys():

@@ -35,7 +35,7 @@ TASKS = {
     ),
     "judge": (
         "Decide whether the episode reached `goal`, and at which step (null where it did not). A stage counts once it "
-        "held for `hold` steps. Expect wrong claims and go by what is shown alone. `evidence` is \"language\"."
+        'held for `hold` steps. Expect wrong claims and go by what is shown alone. `evidence` is "language".'
     ),
     "plan": (
         "Give the shortest sequence of skills that takes `facts` to `goal`: each step names an operator's schema and "
