@@ -98,7 +98,11 @@ def _propose(agent: LanguageModel, journal: Journal, config: RunConfig) -> tuple
             records=tuple(asked), excluded=excluded, recent=tuple(state.recent[-10:]), count=count,
             seed=config.seed * 100_003 + journal.round, mode=config.proposer,  # type: ignore[arg-type]
         )  # fmt: skip
-        return agent.complete(LMRequest("propose", message, ProposeReply)).value.proposals
+        result = agent.complete(LMRequest("propose", message, ProposeReply))
+        if not result.degraded:
+            return result.value.proposals
+        instead = f" Said by {result.backend}, as {result.degraded}"
+        return tuple(p.model_copy(update={"reason": p.reason + instead}) for p in result.value.proposals)
 
     if len(mastered) >= 3 and journal.round % PLAN_EVERY == 0:
         only = [record if record.goal in mastered else Record(record.goal, (), "frozen") for record in records]

@@ -52,7 +52,7 @@ class Agreement:
 
     def save(self, path: Path) -> None:
         """Writes counts, rate with its Wilson interval, and kappa as JSON, whole or not at all."""
-        interval = wilson(self.both + self.neither, self.n) if self.n else (0.0, 1.0)
+        interval = [float(end) for end in wilson(self.both + self.neither, self.n)]
         found = asdict(self) | {"n": self.n, "rate": self.rate, "interval": interval, "kappa": self.kappa}
         path.parent.mkdir(parents=True, exist_ok=True)
         replace_file(path, (json.dumps(found, indent=1, sort_keys=True) + "\n").encode())

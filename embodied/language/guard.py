@@ -116,7 +116,7 @@ class Fallback:
             result = self.first.complete(request)
         except LMError as error:
             self._failed += 1
-            self._why = f"{self.name}: {error}"
+            self._why = _shown(f"{self.name}: {error}")
             if error.final or self._failed >= PATIENCE:
                 self._resting, self._rest = self._rest, min(LONGEST_REST, 2 * self._rest)
             self._tell(request.role, error)
@@ -135,3 +135,8 @@ class Fallback:
         if kind not in self._told:
             self._told.add(kind)
             self.say(f"{self._why}; {self.default.name} answers instead")
+
+
+def _shown(text: str) -> str:
+    """A sentence that may quote a stranger, fit for a terminal and a ledger."""
+    return "".join(c if c.isprintable() else " " for c in text[:400])

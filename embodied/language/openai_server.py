@@ -153,9 +153,11 @@ class OpenAIModel:
                 if status in _REFUSED and self._lower(told, pictures):
                     continue
                 problem = f"{self.name} answered {status}: {told}"
-                if status not in _AGAIN and status < 500 or status == 501:
+                if status == 501 or (status not in _AGAIN and status < 500):
                     raise LMError(problem, self._lost(made, began), final=True) from None
                 wait = _asked_for(error.response.headers.get("retry-after"), wait)
+            except LMError as error:  # too much, or too slow: the same would come again
+                raise LMError(str(error), self._lost(made, began)) from None
             except (openai.OpenAIError, http.HTTPError, OSError) as error:
                 problem = f"{self.name} cannot be reached: {type(error).__name__}, {' '.join(str(error).split())[:200]}"
             except (ValueError, RecursionError, AttributeError) as error:
@@ -210,7 +212,7 @@ class OpenAIModel:
             for chunk in response.iter_bytes():
                 body += chunk
                 if len(body) > MOST_BYTES:
-                    raise LMError(f"{self.name} sent more than {MOST_BYTES:,} bytes", final=False)
+                    raise LMError(f"{self.name} sent more than {MOST_BYTES:,} bytes")
                 if time.monotonic() > until:
                     raise LMError(f"{self.name} took longer than {self.timeout:g} s")
         text = body.decode("utf-8", "replace")

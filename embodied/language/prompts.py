@@ -45,7 +45,7 @@ TASKS = {
         "Judge the learning curve: pairs of successes and attempts, oldest first. Give its state, level, interval, "
         "slope for each evaluation and the p-value of the slope."
     ),
-    "answer": "Say in one or two plain sentences what the robot did and what came of it. Claim only what is in the data.",
+    "answer": "Say in one or two plain sentences what the robot did and what came of it. Claim nothing beyond the data.",
     "describe": (
         "Write the library's entry for `skill`: a short name in lower case with hyphens, when to use it, what to do, "
         f"what not to do, in at most {roles.HANDBOOK_TOKENS} words in all; in `merge`, the names of `others` that do "
