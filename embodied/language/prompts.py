@@ -45,7 +45,7 @@ TASKS = {
         "Judge the learning curve: pairs of successes and attempts, oldest first. Give its state, level, interval, "
         "slope for each evaluation and the p-value of the slope."
     ),
-    "answer": "Say in one or two plain sentences what the robot did and what came of it. Claim nothing beyond the data.",
+    "answer": "Say in one or two plain sentences what the robot did and what came of it. Claim nothing else.",
     "describe": (
         "Write the library's entry for `skill`: a short name in lower case with hyphens, when to use it, what to do, "
         f"what not to do, in at most {roles.HANDBOOK_TOKENS} words in all; in `merge`, the names of `others` that do "
@@ -106,7 +106,7 @@ def table_of(changes: Mapping[str, list[int]], steps: int) -> tuple[tuple[str, .
     """The inverse: literals and their truth table bool[steps + 1, L]."""
     table = np.zeros((steps + 1, len(changes)), np.bool_)
     for i, (first, *turns) in enumerate(changes.values()):
-        table[0, i] = first
+        table[:, i] = first
         for step in turns:
             table[step:, i] = not table[step - 1, i]
     return tuple(changes), table
