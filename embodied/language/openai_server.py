@@ -83,7 +83,10 @@ class OpenAIModel:
             base_url=endpoint,
             api_key=key or "none",
             max_retries=0,
-            http_client=http.Client(trust_env=not here),  # a proxy is not asked for what is on this machine
+            http_client=http.Client(
+                trust_env=not here,  # a proxy is not asked for what is on this machine
+                limits=http.Limits(max_keepalive_connections=0),  # so that nothing is left open between requests
+            ),
             default_headers={"OpenAI-Organization": nothing, "OpenAI-Project": nothing},  # not this server's business
         )
 

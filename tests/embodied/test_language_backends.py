@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import time
 from collections.abc import Callable
@@ -98,16 +99,21 @@ def test_depth_is_counted_outside_of_strings_alone() -> None:
     assert read_json('{"a": "[[[["}') == {"a": "[[[["}
 
 
-@given(st.recursive(st.none() | st.booleans() | st.floats() | st.text(), lambda x: st.lists(x, max_size=3) | st.dictionaries(
-    st.sampled_from(["proposals", "goal", "reason", "reached", "step", "success", "steps", "text"]), x)))  # fmt: skip
+WORDS = st.sampled_from(["proposals", "goal", "reason", "reached", "step", "success", "steps", "text"])
+ANYTHING = st.recursive(
+    st.none() | st.booleans() | st.floats() | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(WORDS, inner),
+    max_leaves=8,
+)
+
+
+@given(ANYTHING)
 @settings(max_examples=20, deadline=None)
 def test_anything_at_all_is_a_reply_or_one_error(value: Any) -> None:
     for role, (_, reply) in roles.ROLES.items():
         for raw in (json.dumps(value), {"proposals": value, "text": value}):
-            try:
+            with contextlib.suppress(LMError):
                 assert isinstance(parse_reply(raw, reply, role), reply)
-            except LMError:
-                pass
 
 
 def test_pictures_are_small_png_files_and_count_only_where_there_are_some() -> None:
@@ -175,7 +181,7 @@ def test_data_are_fenced_off_and_nothing_in_them_closes_the_fence() -> None:
     mark = user["content"].split(">")[0][1:]
     assert mark in system["content"] and user["content"].count(f"</{mark}>") == 1
     long = roles.AnswerRequest(instruction="x" * 300_000)
-    with pytest.raises(LMError, match="300,0.. characters of data; 200,000 are sent"):
+    with pytest.raises(LMError, match=r"300,0.. characters of data; 200,000 are sent"):
         messages_of(LMRequest("answer", long, roles.AnswerReply))
     content = messages_of(request("judge", frames=(PNG,)))[1]["content"]
     assert [part["type"] for part in content] == ["text", "image_url"]
