@@ -39,24 +39,14 @@ def request(role: str, **changes: Any) -> LMRequest[Any]:
     return LMRequest(role, ASKED[role].model_copy(update=changes), roles.ROLES[role][1])
 
 
-@pytest.fixture
-def served():
-    """Models to be closed at the end."""
-    opened: list[OpenAIModel] = []
-    yield opened.append
-    for each in opened:
-        each.close()
-
-
 @pytest.mark.parametrize(
     ("mode", "schema", "stream"),
     [("ok", "strict", False), ("rejects strict", "schema", False), ("plain only", "text", False),
      ("ignores schemas", "strict", False), ("streams", "strict", False), ("429", "strict", False)],
 )  # fmt: skip
-def test_what_a_server_can_do_is_found_out_once_and_remembered(mode: str, schema: str, stream: bool, served) -> None:
+def test_what_a_server_can_do_is_found_out_once_and_remembered(mode: str, schema: str, stream: bool) -> None:
     with stub_server(mode) as stub:
         asking = model(stub)
-        served(asking)
         first = asking.complete(request("answer"))
         assert first.value == GrammarModel().complete(request("answer")).value
         assert asking.able is not None
@@ -71,17 +61,15 @@ def test_what_a_server_can_do_is_found_out_once_and_remembered(mode: str, schema
         assert ("JSON schema" in body["messages"][0]["content"]) == (schema == "text")
 
 
-def test_pictures_are_sent_where_they_are_seen_and_left_out_where_not(served) -> None:
+def test_pictures_are_sent_where_they_are_seen_and_left_out_where_not() -> None:
     shown = request("judge", frames=(PNG,))
     with stub_server("ok") as stub:
         asking = model(stub)
-        served(asking)
         assert asking.complete(shown).value.success
         assert stub.seen[-1]["messages"][1]["content"][1]["image_url"]["url"].startswith("data:image/png;base64,iVBOR")
         assert asking.able is not None and asking.able.images
     with stub_server("plain only") as stub:
         blind = model(stub)
-        served(blind)
         assert blind.complete(shown).value.success
         assert isinstance(stub.seen[-1]["messages"][1]["content"], str)
         assert blind.able is not None and blind.able.images is False
@@ -102,10 +90,9 @@ def test_pictures_are_sent_where_they_are_seen_and_left_out_where_not(served) ->
         ("injection", "Extra inputs are not permitted|did not mend"),
     ],
 )
-def test_a_bad_server_is_one_sentence(mode: str, why: str, served) -> None:
+def test_a_bad_server_is_one_sentence(mode: str, why: str) -> None:
     with stub_server(mode) as stub:
         asking = model(stub, retries=0)
-        served(asking)
         if mode == "injection":  # every second reply is one that could be used: the first has to be bad, and is mended
             value = asking.complete(request("propose")).value
             goals = {p.goal for p in value.proposals}
@@ -117,27 +104,24 @@ def test_a_bad_server_is_one_sentence(mode: str, why: str, served) -> None:
 
 
 @pytest.mark.parametrize("mode", ["stalls", "drips"])
-def test_waiting_ends(mode: str, served) -> None:
+def test_waiting_ends(mode: str) -> None:
     with stub_server(mode, stall=5.0) as stub:
         asking = model(stub, timeout=0.3)
-        served(asking)
         began = time.monotonic()
         with pytest.raises(LMError):
             asking.complete(request("answer"))
         assert time.monotonic() - began < 4.0
 
 
-def test_a_server_that_is_not_there_or_not_ours_is_said(served) -> None:
+def test_a_server_that_is_not_there_or_not_ours_is_said() -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     asking = OpenAIModel(f"http://127.0.0.1:{port}/v1", "stub", timeout=5.0, retries=0)
-    served(asking)
     with pytest.raises(LMError, match="cannot be reached: APIConnectionError"):
         asking.complete(request("answer"))
     with stub_server("ok") as stub:
         lost = OpenAIModel(stub.url, "stub", key="secret", timeout=5.0)
-        served(lost)
         lost.complete(request("answer"))
         assert "secret" not in json.dumps(stub.seen)
         for body, status in ((b"{}", 400), (b"[1", 400)):
@@ -159,7 +143,7 @@ def test_every_role_gets_an_answer_whatever_the_server_does(mode: str, tmp_path:
     assert sum(found["answered"].values()) + sum(found["degraded"].values()) == len(roles.ROLES)
     if mode in ("ok", "rejects strict", "plain only", "429", "streams", "ignores schemas"):
         assert not found["degraded"]
-    if mode in ("truncates", "huge", "nested", "not finite", "no completion", "wrong types"):
+    if mode in ("truncates", "huge", "nested", "no completion", "wrong types"):
         assert not found["answered"]
     assert (tmp_path / LEDGER).is_file()
 
