@@ -18,6 +18,7 @@ from envs.goals import Goal, parse_instruction
 
 if TYPE_CHECKING:
     from embodied.cli.schema import AskConfig
+    from embodied.language.base import LanguageModel
     from embodied.planning.execute import Outcome
     from embodied.repertoire import Repertoire
 
@@ -59,6 +60,7 @@ def ask(instruction: str, run_dir: Path, config: AskConfig, console: Console) ->
     target = target_of(config.video, run_dir, instruction, config.seed)
     repertoire = _repertoire(run_dir)
 
+    from embodied.language.selection import agent_of
     from embodied.planning.execute import carry_out
     from embodied.viz.film import Recorder, somewhere
     from envs.playroom.scene import build_model
@@ -74,15 +76,22 @@ def ask(instruction: str, run_dir: Path, config: AskConfig, console: Console) ->
         )  # fmt: skip
         if target is not None and outcome.steps:
             videos = show(target, *recorder.frames(renderer, 0, outcome.steps))
-    answer = Answer(outcome.success, say(instruction, outcome), videos, outcome)
+    told: list[str] = []
+    agent = agent_of(config.language, run_dir, told.append)
+    answer = Answer(outcome.success, say(instruction, outcome, agent), videos, outcome)
+    for line in told:
+        console.print(Text(line), soft_wrap=True)
     console.print(Text(answer.text), soft_wrap=True)
     for path in videos:
         console.print(Text(str(path)), soft_wrap=True)
     return answer
 
 
-def say(instruction: str, outcome: Outcome) -> str:
-    """What was planned, what was done, and whether it holds now: one to three plain sentences."""
+def say(instruction: str, outcome: Outcome, agent: LanguageModel | None = None) -> str:
+    """What was planned, what was done, and whether it holds now: one to three plain sentences, by ``agent``.
+
+    Where that is not the embedded grammar, what the simulator says of success is said before its words.
+    """
     from embodied.language.base import LMRequest
     from embodied.language.grammar import GrammarModel
     from embodied.language.roles import AnswerReply, AnswerRequest
@@ -97,7 +106,11 @@ def say(instruction: str, outcome: Outcome) -> str:
         seconds=outcome.steps / CONTROL_HZ,
         reason=outcome.reason,
     )
-    said = GrammarModel().complete(LMRequest("answer", message, AnswerReply)).value.text
+    embedded = GrammarModel()
+    result = (agent or embedded).complete(LMRequest("answer", message, AnswerReply))
+    said = result.value.text
+    if result.backend != embedded.name:
+        said = f"{'Done' if outcome.success else 'Not done'}, says the simulator. {result.backend} says: {said}"
     if not outcome.plans:
         return said
     steps = ", then ".join(Goal.parse(step).text() for step in outcome.plans[0])

@@ -20,8 +20,8 @@ from embodied.errors import UsageError
 from embodied.evaluation.heldout import exam, instructions
 from embodied.journal import Journal
 from embodied.language.base import LanguageModel, LMRequest
-from embodied.language.grammar import GrammarModel
 from embodied.language.roles import Proposal, ProposeReply, ProposeRequest
+from embodied.language.selection import agent_of
 from embodied.progress import Progress, duration
 from embodied.repertoire import Repertoire
 from embodied.training.rounds import COMPOSED, Worker, schemas, weak_links
@@ -43,10 +43,10 @@ def run(config: RunConfig, console: Console | None = None) -> Path:
     directory = Path(config.out) / config.name
     _claim(directory, config)
     journal = Journal.open(directory, config.gate.threshold if config.use_gate else 0.0)
-    agent: LanguageModel = GrammarModel()
     state = journal.state
     try:
         with Progress(config.steps, start=state.steps, console=console) as progress:
+            agent = agent_of(config.language, directory, progress.note)
             worker = Worker(
                 config,
                 journal,
@@ -98,7 +98,11 @@ def _propose(agent: LanguageModel, journal: Journal, config: RunConfig) -> tuple
             records=tuple(asked), excluded=excluded, recent=tuple(state.recent[-10:]), count=count,
             seed=config.seed * 100_003 + journal.round, mode=config.proposer,  # type: ignore[arg-type]
         )  # fmt: skip
-        return agent.complete(LMRequest("propose", message, ProposeReply)).value.proposals
+        result = agent.complete(LMRequest("propose", message, ProposeReply))
+        if not result.degraded:
+            return result.value.proposals
+        instead = f" Said by {result.backend}, as {result.degraded}"
+        return tuple(p.model_copy(update={"reason": p.reason + instead}) for p in result.value.proposals)
 
     if len(mastered) >= 3 and journal.round % PLAN_EVERY == 0:
         only = [record if record.goal in mastered else Record(record.goal, (), "frozen") for record in records]

@@ -129,6 +129,8 @@ def _valid(schema: type, overrides: list[Override]) -> list[str]:
 def _line(override: Override, offered: dict[str, list[str]], valid: list[str]) -> str:
     """The override as Hydra is to read it. Raises ConfigError for a key or a choice that there is not."""
     key, line = override.key_or_group, str(override.input_line)
+    if key not in offered and key not in valid and f"{key}.backend" in valid:
+        key, line = f"{key}.backend", line.replace("=", ".backend=", 1)  # language=openai for short
     if key in offered:
         if override.value() not in offered[key]:
             raise ConfigError(f"unknown {key} {override.value()!r}; choose one of: {', '.join(offered[key])}")

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from embodied.cli.arguments import Arguments, Command
-from embodied.cli.schema import DoctorConfig
+from embodied.cli.schema import DoctorConfig, LanguageConfig
 
 OLDEST = (3, 11)
 
@@ -46,6 +46,8 @@ def examine(config: DoctorConfig) -> Iterator[Finding]:
     yield from libraries()
     yield cores(config.threads)
     yield renderer()
+    if config.language.backend != "grammar":
+        yield language(config.language)
     if config.seconds > 0:
         yield throughput(config)
 
@@ -86,6 +88,18 @@ def renderer() -> Finding:
             return Finding("rendering", drawn.describe())
     except (ImportError, RuntimeError) as error:
         return Finding("rendering", f"does not work: {str(error).splitlines()[0]}", fine=False)
+
+
+def language(config: LanguageConfig) -> Finding:
+    """Who would speak for the robot, and whether it can be reached."""
+    from embodied.errors import UsageError
+    from embodied.language.base import LMError
+    from embodied.language.selection import describe
+
+    try:
+        return Finding("language", describe(config))
+    except (LMError, UsageError) as error:
+        return Finding("language", str(error), fine=False)
 
 
 def throughput(config: DoctorConfig) -> Finding:

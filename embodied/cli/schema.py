@@ -85,6 +85,60 @@ class RenderConfig(Checked):
     height: int = option(240, "pixels", low=16, high=4096)
 
 
+# those of embodied.language.selection and embodied.language.roles, named here so that help is quick
+LANGUAGES = ("grammar", "openai", "transformers", "replay")
+ROLES = ("propose", "relabel", "judge", "plan", "analyse", "answer", "describe")
+
+
+@dataclass
+class BudgetConfig(Checked):
+    """What a language backend may cost a run; 0 sets no limit."""
+
+    prefix = "language.budget."
+    requests: int = option(0, "requests to a server", low=0)
+    tokens: int = option(0, "tokens, in and out", low=0)
+    seconds: float = option(0.0, "seconds of waiting", low=0.0)
+    money: float = option(0.0, "money, by the prices below", low=0.0)
+    price_in: float = option(0.0, "price of a million tokens in", low=0.0)
+    price_out: float = option(0.0, "price of a million tokens out", low=0.0)
+
+
+@dataclass
+class LanguageConfig(Checked):
+    """Who speaks for the robot (`embodied.language`)."""
+
+    prefix = "language."
+    backend: str = option(
+        "grammar", "grammar is embedded and needs nothing; language=NAME for short", choices=LANGUAGES
+    )
+    endpoint: str = option("", "openai: the base URL of any compatible server, as in http://127.0.0.1:8000/v1")
+    model: str = option("", "openai: the model's name there; transformers: a folder; replay: the recorded one's name")
+    key_variable: str = option("", "openai: the environment variable that holds the key; empty: no key")
+    roles: list[str] = option(
+        lambda: ["propose", "plan", "analyse", "answer", "describe"], f"what it is asked, of: {', '.join(ROLES)}"
+    )
+    timeout: float = option(60.0, "seconds for one answer, retries and repairs included", low=0.01, high=3_600.0)
+    retries: int = option(2, "openai: further tries where the server is busy or fails", low=0, high=10)
+    max_tokens: int = option(1_024, "the longest reply", low=1)
+    temperature: float = option(0.0, "openai: 0 for the likeliest reply", low=0.0, high=2.0)
+    seed: int = option(0, "openai: draws the reply, where the server heeds it", low=0)
+    cassette: str = option("", "a file of recorded answers: written with a real backend, read by replay")
+    budget: BudgetConfig = option(BudgetConfig, "")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        wrong = [role for role in self.roles if role not in ROLES]
+        if wrong or not self.roles:
+            raise ConfigError(f"language.roles = {self.roles} must name at least one of: {', '.join(ROLES)}")
+        if self.backend == "openai" and not (re.match(r"https?://[^/]", self.endpoint) and self.model):
+            raise ConfigError(
+                "language.backend = 'openai' needs language.endpoint (http:// or https://) and language.model, not "
+                f"{self.endpoint!r} and {self.model!r}"
+            )
+        if self.backend == "replay" and not self.cassette:
+            raise ConfigError("language.backend = 'replay' needs language.cassette, the file to answer from")
+
+
 @dataclass
 class RunConfig(Checked):
     """``embodied run``: one life, from an empty library to a repertoire."""
@@ -102,6 +156,7 @@ class RunConfig(Checked):
     use_play: bool = option(True, "learn from play first; false starts practice from nothing")
     use_gate: bool = option(True, "admit only what is proved; false keeps whatever practice ends with")
     gate: GateConfig = option(GateConfig, "")
+    language: LanguageConfig = option(LanguageConfig, "")
     heldout_episodes: int = option(5, "episodes each held-out instruction at the end; 0: none", low=0)
     render: RenderConfig = option(RenderConfig, "")
     resume: bool = option(True, "continue the run of this name; false refuses to touch one that exists")
@@ -182,6 +237,7 @@ class AskConfig(Checked):
     seed: int = option(0, "draws the scene", low=0)
     replans: int = option(2, "new plans after a step that failed", low=0)
     video: str = option("", "the video's file (.mp4 or .gif); empty: in the run's videos/; none: no video")
+    language: LanguageConfig = option(LanguageConfig, "")
     render: RenderConfig = option(RenderConfig, "")
 
 
@@ -242,6 +298,7 @@ class DoctorConfig(Checked):
     seconds: float = option(5.0, "length of the throughput check; 0 leaves it out", low=0.0, high=600.0)
     num_envs: int = option(128, "simulations stepped together in it", low=1, high=65_536)
     threads: int = option(0, "threads; 0 takes every core this process may use", low=0)
+    language: LanguageConfig = option(LanguageConfig, "")
 
 
 @dataclass

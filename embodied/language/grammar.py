@@ -8,6 +8,7 @@ for the operators it is given: the same request gives the same reply.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -36,6 +37,7 @@ class GrammarModel:
             "plan": self._plan,
             "analyse": _analyse,
             "answer": _answer,
+            "describe": _describe,
         }
 
     def complete(self, request: LMRequest[T]) -> LMResult[T]:
@@ -158,6 +160,24 @@ def _answer_text(message: roles.AnswerRequest) -> str:
     failed = [skill for skill, reached in message.done if not reached]
     last = f" I failed to {Goal.parse(failed[-1]).text()}." if failed else ""
     return f"I did not manage all of it: {said}{f' ({reason})' if reason else ''}.{last}"
+
+
+def _describe(message: roles.DescribeRequest) -> roles.DescribeReply:
+    """Named by its schema; when its needs hold, not where it was seen to fail; one with all of the same schema."""
+    skill = message.skill
+    successes, n = skill.evidence
+    needs = _listed([state_text(Literal.parse(x)) for x in message.needs[:4]]) if message.needs else "nothing is needed"
+    effects = _listed([state_text(Literal.parse(x)) for x in message.effects[:4]]) if message.effects else "it ends"
+    known = f"it worked {successes} times in {n}" if n else "it was never measured"
+    failed = f"it failed {len(message.failures)} times lately" if message.failures else "no failure is known"
+    name = "-".join(re.findall(r"[a-z0-9]+", skill.schema_text.lower()))[:64].strip("-")
+    return roles.DescribeReply(
+        name=name or skill.name,
+        when=f"Use it when {needs}; {known}.",
+        do=f"Run it until {effects}.",
+        dont=f"Do not use it otherwise; {failed}.",
+        merge=tuple(other.name for other in message.others if other.schema_text == skill.schema_text),
+    )
 
 
 def _listed(parts: list[str]) -> str:

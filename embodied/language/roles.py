@@ -11,11 +11,13 @@ judge    whether an episode reached a given goal
 plan     which skills, in which order, take the facts of now to a goal
 analyse  whether a learning curve has converged
 answer   what the robot says about what it did
+describe what a skill is called, when to use it and when not, and which skills are one (the librarian)
 ======== ================================================================================
 """
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Any, Literal
 
 import numpy as np
@@ -56,11 +58,28 @@ def _table(value: Any) -> np.ndarray:
     return table.astype(np.bool_)
 
 
-GoalText = Annotated[str, AfterValidator(_goal)]
-PossibleGoal = Annotated[str, AfterValidator(_possible)]
-FactText = Annotated[str, AfterValidator(_fact)]
+def _printable(text: str) -> str:
+    if not text.isprintable():  # it may reach a terminal
+        raise ValueError("a sentence holds no control characters")
+    return text
+
+
+def _pictures(frames: tuple[bytes, ...]) -> tuple[bytes, ...]:
+    for frame in frames:
+        if not frame.startswith(b"\x89PNG\r\n\x1a\n") or len(frame) > PICTURE_BYTES:
+            raise ValueError(f"a frame is a PNG of at most {PICTURE_BYTES:,} bytes, not {len(frame):,} of something")
+    return frames
+
+
+PICTURE_BYTES, PICTURES = 2_000_000, 8
+GoalText = Annotated[str, Field(max_length=1_000), AfterValidator(_goal)]
+PossibleGoal = Annotated[str, Field(max_length=1_000), AfterValidator(_possible)]
+FactText = Annotated[str, Field(max_length=200), AfterValidator(_fact)]
+Frames = Annotated[tuple[bytes, ...], Field(max_length=PICTURES), AfterValidator(_pictures)]
 Rate = Annotated[float, Field(ge=0.0, le=1.0)]
-Sentence = Annotated[str, Field(min_length=1, max_length=600, pattern=r"^[^\n]+$")]
+Sentence = Annotated[str, Field(min_length=1, max_length=600, pattern=r"^[^\n]+$"), AfterValidator(_printable)]
+SkillName = Annotated[str, Field(max_length=64, pattern=r"^[a-z0-9]+(-[a-z0-9]+)*$")]
+HANDBOOK_TOKENS = 120
 TruthTable = Annotated[
     np.ndarray, BeforeValidator(_table), PlainSerializer(lambda table: table.astype(int).tolist(), list)
 ]
@@ -69,11 +88,17 @@ TruthTable = Annotated[
 class Message(BaseModel):
     """Base of every message: immutable, and unknown fields are refused."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, arbitrary_types_allowed=True)
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, arbitrary_types_allowed=True, allow_inf_nan=False,
+        ser_json_bytes="base64", val_json_bytes="base64",
+    )  # fmt: skip
 
 
 class ProposeRequest(Message):
-    """What was tried so far. ``excluded`` may be goals or English; ``recent`` are the latest proposals."""
+    """What was tried so far. ``excluded`` may be goals or English; ``recent`` are the latest proposals.
+
+    ``frames`` are pictures of the scene, for a backend that sees.
+    """
 
     records: tuple[Record, ...] = ()
     excluded: tuple[str, ...] = ()
@@ -81,6 +106,7 @@ class ProposeRequest(Message):
     count: int = Field(default=1, ge=1)
     seed: int = Field(default=0, ge=0)
     mode: Literal["progress", "uniform"] = "progress"
+    frames: Frames = ()
 
 
 class Proposal(Message):
@@ -128,10 +154,14 @@ class RelabelReply(Message):
 
 
 class JudgeRequest(_Judged):
-    """An episode's truth table and a goal; a stage counts once it held ``hold`` steps in a row."""
+    """An episode's truth table and a goal; a stage counts once it held ``hold`` steps in a row.
+
+    ``frames`` are pictures of the episode in order, for a backend that sees.
+    """
 
     goal: GoalText
     hold: int = Field(default=5, ge=1)
+    frames: Frames = ()
 
 
 class JudgeReply(Message):
@@ -220,6 +250,49 @@ class AnswerReply(Message):
     text: Sentence
 
 
+class Entry(Message):
+    """What the librarian knows of one skill: its name, schema, evaluations (successes, n) and handbook."""
+
+    name: SkillName
+    schema_text: Annotated[str, Field(max_length=1_000)]
+    evidence: tuple[int, int] = (0, 0)
+    handbook: Annotated[str, Field(max_length=2_000)] = ""
+
+
+class DescribeRequest(Message):
+    """A skill that has no entry yet, why its attempts failed, and the entries of skills like it.
+
+    ``needs`` and ``effects`` are the literals that its operator learnt, as text. Everything here may have come from a
+    stranger's pack.
+    """
+
+    skill: Entry
+    needs: tuple[FactText, ...] = ()
+    effects: tuple[FactText, ...] = ()
+    failures: tuple[Annotated[str, Field(max_length=600)], ...] = ()
+    others: tuple[Entry, ...] = ()
+
+
+class DescribeReply(Message):
+    """A name, a handbook entry of at most HANDBOOK_TOKENS words and marks, and the skills that do the same.
+
+    ``merge`` proposes; whether two skills are one is decided by the gate.
+    """
+
+    name: SkillName
+    when: Sentence
+    do: Sentence
+    dont: Sentence
+    merge: tuple[SkillName, ...] = ()
+
+    @model_validator(mode="after")
+    def _short(self) -> DescribeReply:
+        count = sum(len(re.findall(r"\w+|[^\w\s]", text)) for text in (self.when, self.do, self.dont))
+        if count > HANDBOOK_TOKENS:
+            raise ValueError(f"a handbook entry has at most {HANDBOOK_TOKENS} tokens, not {count}")
+        return self
+
+
 ROLES: dict[str, tuple[type[Message], type[Message]]] = {
     "propose": (ProposeRequest, ProposeReply),
     "relabel": (RelabelRequest, RelabelReply),
@@ -227,5 +300,6 @@ ROLES: dict[str, tuple[type[Message], type[Message]]] = {
     "plan": (PlanRequest, PlanReply),
     "analyse": (AnalyseRequest, AnalyseReply),
     "answer": (AnswerRequest, AnswerReply),
+    "describe": (DescribeRequest, DescribeReply),
 }
 """Role -> (request, reply)."""
