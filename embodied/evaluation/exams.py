@@ -19,13 +19,15 @@ from rich.table import Table
 from rich.text import Text
 
 from embodied.data.durable import replace_file
+from embodied.data.pictures import Pixels
 from embodied.evaluation.environments import BUILT_IN, PolicyError
-from embodied.evaluation.goal_exam import Act, Answers, acting, chains, set_exam, sit_exam
+from embodied.evaluation.goal_exam import Act, Answers, Seeing, acting, chains, set_exam, sit_exam
 from embodied.skills.statistics import wilson
 from embodied.training.episodes import seed_of
 from embodied.training.offline import load_goal_policy
 from embodied.training.rollouts import versions
 from envs.scenes.scene import load
+from policies.chunks import ChunkPolicy
 from policies.latent_plans import LatentPlans
 
 __all__ = ["ExamReport", "examine", "show", "shuffled", "write"]
@@ -103,7 +105,7 @@ def examine(
 
     Raises PolicyError for a policy that cannot sit it, CheckpointError for a damaged one.
     """
-    begin, scene = _examined(str(policy), scene, seed, plan)
+    begin, scene = _examined(str(policy), scene, seed, plan, threads)
     built = load(scene)
     tasks = tuple(built.tasks) if depth == 1 else chains(built, depth)
     if not tasks:
@@ -124,7 +126,7 @@ def examine(
     return ExamReport(str(policy), scene, seed, depth, disturb, plan, tuple(parts))
 
 
-def _examined(policy: str, scene: str, seed: int, plan: str) -> tuple[Callable[[int], Act | None], str]:
+def _examined(policy: str, scene: str, seed: int, plan: str, threads: int) -> tuple[Callable[[int], Act | None], str]:
     """What acts in each part, and in which scene."""
     if plan != "prior" and policy in BUILT_IN:
         raise PolicyError(f"plan={plan} is about policies of latent plans; {policy} has none")
@@ -150,6 +152,8 @@ def _examined(policy: str, scene: str, seed: int, plan: str) -> tuple[Callable[[
         learnt.seed(seed_of(seed, part, 2))
         if isinstance(learnt, LatentPlans) and plan == "shuffled":
             return shuffled(learnt, encoder, seed_of(seed, part, 3))
+        if isinstance(encoder, Pixels) and isinstance(learnt, ChunkPolicy):
+            return Seeing(learnt, encoder, threads)
         return acting(learnt, encoder)
 
     return begin, own
