@@ -72,11 +72,11 @@ def convert(config: DataConfig, _: list[str], as_json: bool) -> int:
 
     if not config.from_ or not config.to:
         raise UsageError("embodied data convert from=FORMAT:PATH to=FORMAT:PATH")
+    if not isinstance(config.pictures, bool):
+        raise UsageError(f"pictures={config.pictures} is a size, for record; convert draws videos with pictures=true")
     formats.place(config.to)
     dataset = formats.read(config.from_)
     pictures = None
-    if not isinstance(config.pictures, bool):
-        raise UsageError(f"pictures={config.pictures} is a size, for record; convert draws videos with pictures=true")
     if config.pictures:
         from embodied.data import replaying
 

@@ -24,7 +24,9 @@ from envs.scenes.features import TOOL_FEATURES
 from envs.scenes.goal_states import GoalStates
 from envs.scenes.scene import Scene
 
-__all__ = ["CAMERA", "DRAWN", "PICTURES", "SMALLEST", "Eyes", "Pixels", "Seen", "mapped_pictures", "tell_pictures"]
+__all__ = [
+    "CAMERA", "DRAWN", "HOW", "PICTURES", "SMALLEST", "Eyes", "Pixels", "Seen", "mapped_pictures", "tell_pictures",
+]  # fmt: skip
 
 DRAWN = "pictures.json"
 CAMERA = "front"

@@ -17,6 +17,7 @@ from embodied.data import formats
 from embodied.data.batches import Concatenated, Encoder, Recorded
 from embodied.data.columns import block_of, bounds_of
 from embodied.data.dataset import Dataset, DatasetError, checked
+from embodied.data.pictures import HOW, SMALLEST, Pixels, mapped_pictures
 from embodied.data.recording import ENV, Recording, begun, record
 from embodied.data.store import EpisodeStore
 from embodied.progress import Progress
@@ -48,6 +49,8 @@ def load_recorded(
     if encoder not in ENCODERS:
         raise DatasetError(f"unknown encoder '{encoder}'; valid: {', '.join(ENCODERS)}")
     if text.startswith("play:"):
+        if encoder != "state":
+            raise DatasetError(f"'{text}' is played without pictures; record play by {HOW}, and learn from data=PLACE")
         text = f"store:{play_store(text, seed, threads, console)}"
     dataset = formats.read(text)
     if formats.found(text)[0] == "store":
@@ -69,7 +72,6 @@ def load_recorded(
     about = _about(dataset, observations, actions, ends) | ({"scene": scene} if scene else {})
     if encoder == "state":
         return Recorded(observations, actions, ends, features, kept, about=about)
-    from embodied.data.pictures import HOW, SMALLEST, Pixels, mapped_pictures
     from envs.scenes.scene import load
 
     form, _, place = dataset.source.partition(":")

@@ -132,7 +132,8 @@ def _said(recording: Recording) -> dict[str, Any]:
     path = Path(recording.scene)
     digest = hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else ""
     said = asdict(recording) | {"scene_sha256": digest}
-    return said if recording.pictures else {k: v for k, v in said.items() if k not in ("pictures", "camera")}
+    size, camera = said.pop("pictures"), said.pop("camera")
+    return said | ({"pictures": f"{size} from {camera}"} if size else {})
 
 
 def _forget(directory: Path, done: dict[str, Any]) -> None:
@@ -159,9 +160,8 @@ def _progress(directory: Path, recording: Recording) -> dict[str, Any]:
         raise DatasetError(f"{path} is damaged ({error!r}); delete {directory} and record again") from error
     if not was or not progress:
         raise DatasetError(f"{directory} holds a data set that was not recorded here; name another place")
-    now = _said(recording)
-    keys = [key for key in [*now, *(was.keys() - now)] if key != "steps"]
-    odd = [f"{key}={was.get(key, 0)}, not {now.get(key, 0)}" for key in keys if was.get(key) != now.get(key)]
+    was, now = ({"pictures": "none"} | said for said in (was, _said(recording)))
+    odd = [f"{key}={was.get(key)}, not {now[key]}" for key in now if key != "steps" and was.get(key) != now[key]]
     if odd:
         raise DatasetError(f"{directory} was recorded with {'; '.join(odd)}; ask for the same, or name another place")
     here = versions()
