@@ -73,7 +73,7 @@ class Actor(nn.Module):
         self.own = MLP((size - seen, width), "relu", 1.0, generator) if size > seen else None
         self.goal: nn.Module | None = None
         if config.encoder == "pixels" and goal_size == seen:  # a picture too
-            goal = PixelEncoder((shape[0], shape[1]), width, generator=generator)
+            goal = PixelEncoder((config.image[0], config.image[1]), width, generator=generator)
             self.goal = nn.Sequential(nn.Unflatten(-1, goal.shape), goal)
         elif goal_size:
             self.goal = MLP((goal_size, 2 * width, width), "relu", 1.0, generator)

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 
@@ -103,12 +105,18 @@ def test_sight_sees_both_pictures_together_and_leaves_other_numbers_as_they_are(
 
 
 @pytest.mark.parametrize("kind", [FlowBCConfig, GCBCConfig, ACTConfig])
-def test_policies_learn_from_pictures_and_come_back(kind: type, tmp_path):
+def test_policies_learn_from_pictures_and_come_back(kind: Any, tmp_path):
     picture = 12 * 16 * 3
-    sizes = {"feature_size": 2 * picture + 3, "state_size": picture + 3, "action_size": 3, "chunk": 4, "execute": 2}
-    small = {"width": 16, "heads": 2} if kind is ACTConfig else {"hidden": (16,)}
+    sizes: dict[str, Any] = {
+        "feature_size": 2 * picture + 3,
+        "state_size": picture + 3,
+        "action_size": 3,
+        "chunk": 4,
+        "execute": 2,
+    }
+    small: dict[str, Any] = {"width": 16, "heads": 2} if kind is ACTConfig else {"hidden": (16,)}
     config = kind(**sizes, **small, encoder="pixels", image=(12, 16))
-    policy = {FlowBCConfig: FlowBC, GCBCConfig: GCBC, ACTConfig: ACT}[kind](config)
+    policy = {FlowBCConfig: FlowBC, GCBCConfig: GCBC, ACTConfig: ACT}[kind](config)  # type: ignore[arg-type]
     features = torch.rand(6, sizes["feature_size"], generator=generator(2)).numpy() * 255
     features[:, picture : picture + 3] = 0.1  # what is no picture has a size of about 1
     batch = {"features": features, "actions": torch.rand(6, 4, 3).numpy(), "valid": torch.full((6,), 4)}
