@@ -262,8 +262,8 @@ class ScriptedPlay:
         first = np.zeros(n, np.int64)  # row at which each slot's piece begins
         began = facts[0].copy()  # and its first facts
         positions = env.simulation.qpos
-        qpos = np.zeros((steps + 1, *positions.shape)) if poses else np.zeros((steps + 1, n, 0))
-        width = qpos.shape[2]
+        width = positions.shape[1] if poses else 0
+        qpos = np.zeros((steps + 1, n, width))
         qpos[0] = positions[:, :width]
         posed = qpos[0].copy()
         states = env.get_state()
