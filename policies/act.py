@@ -23,9 +23,9 @@ import torch
 from torch import nn
 
 from policies.base import State, as_batch
-from policies.chunks import ChunkConfig, ChunkPolicy
+from policies.chunks import ChunkPolicy, SightConfig
 from policies.distributions import gaussian_kl
-from policies.encoders import ENCODERS, make_encoder
+from policies.encoders import PixelEncoder, make_encoder
 from policies.networks import MLP
 from policies.offline import Batch, expect
 from policies.transformer import TransformerDecoder, TransformerEncoder, linear
@@ -34,11 +34,10 @@ __all__ = ["ACT", "ACTConfig", "Actor", "parameters"]
 
 
 @dataclass(frozen=True)
-class ACTConfig(ChunkConfig):
+class ACTConfig(SightConfig):
     """Everything that decides how the policy is built and learns.
 
     ``latent_size`` 0 leaves the autoencoder away: then a chunk is a function of the features in learning too.
-    ``encoder`` "pixels" takes the first H·W·3 features for a picture of ``image`` = (H, W); see `policies.encoders`.
     """
 
     learning_rate: float = 5e-4
@@ -52,18 +51,12 @@ class ACTConfig(ChunkConfig):
     kl_weight: float = 10.0
     ensemble: bool = False
     ensemble_rate: float = 0.01
-    encoder: str = "state"
     encoder_hidden: tuple[int, ...] = (256,)
-    image: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.state_size < 1:
             raise ValueError("state_size must be at least 1: the state and the goal are tokens of their own.")
-        if self.encoder not in ENCODERS:
-            raise ValueError(f"unknown encoder {self.encoder!r}; valid: {', '.join(ENCODERS)}")
-        if self.encoder == "pixels" and (len(self.image) != 2 or math.prod(self.image) * 3 != self.state_size):
-            raise ValueError(f"image = {self.image} must be (H, W) with H·W·3 = state_size = {self.state_size}")
         if min(self.trunk_layers, self.decoder_layers, self.posterior_layers) < 1 or self.latent_size < 0:
             raise ValueError("every number of layers must be at least 1, latent_size at least 0")
 
@@ -76,7 +69,14 @@ class Actor(nn.Module):
         width, size, goal_size = config.width, config.state_size, config.feature_size - config.state_size
         shape = config.image if config.encoder == "pixels" else (size,)
         self.state = make_encoder(config.encoder, shape, width, config.encoder_hidden, generator)
-        self.goal = MLP((goal_size, 2 * width, width), "relu", 1.0, generator) if goal_size else None
+        seen = math.prod(self.state.shape)
+        self.own = MLP((size - seen, width), "relu", 1.0, generator) if size > seen else None
+        self.goal: nn.Module | None = None
+        if config.encoder == "pixels" and goal_size == seen:  # a picture too
+            goal = PixelEncoder((config.image[0], config.image[1]), width, generator=generator)
+            self.goal = nn.Sequential(nn.Unflatten(-1, goal.shape), goal)
+        elif goal_size:
+            self.goal = MLP((goal_size, 2 * width, width), "relu", 1.0, generator)
         self.kinds = nn.Parameter(0.02 * torch.randn(3, width, generator=generator))
         block = (width, config.heads, config.feed_hidden)
         self.trunk = TransformerEncoder(*block, config.trunk_layers, generator)
@@ -86,7 +86,11 @@ class Actor(nn.Module):
 
     def embed(self, states: torch.Tensor) -> torch.Tensor:
         """The state encoder: float32[..., S] -> float32[..., D]."""
-        return self.state(states.unflatten(-1, self.state.shape))
+        if self.own is None:
+            return self.state(states.unflatten(-1, self.state.shape))
+        seen = math.prod(self.state.shape)
+        token = self.state(states[..., :seen].unflatten(-1, self.state.shape)) + self.own(states[..., seen:])
+        return nn.functional.layer_norm(token, token.shape[-1:])
 
     def forward(self, state: torch.Tensor, goal: torch.Tensor, style: torch.Tensor | None = None) -> torch.Tensor:
         """The state's token [b, D], the goal's features [b, F-S], and a style's token (None: z = 0) -> [b, K, D]."""
@@ -190,6 +194,9 @@ class ACT(ChunkPolicy):
         return torch.arange(self.config.chunk) < valid[:, None]
 
     # ---- acting
+
+    def due(self, state: State | None, slots: int) -> np.ndarray:
+        return np.ones(slots, np.bool_) if self.config.ensemble else super().due(state, slots)
 
     @torch.no_grad()
     def embed(self, states: np.ndarray) -> np.ndarray:

@@ -6,6 +6,7 @@ is learnt is a displacement to come rather than jitter, and a squared error on i
 
 from __future__ import annotations
 
+import math
 from abc import abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -18,9 +19,10 @@ from torch import nn
 from policies.base import State, as_batch
 from policies.checkpoint import Arrays, load_module, module_arrays, with_prefix, without_prefix
 from policies.distributions import mix, slot_noise
+from policies.encoders import ENCODERS, Sight
 from policies.offline import BatchSpec, OfflinePolicy, cosine_rate
 
-__all__ = ["ChunkConfig", "ChunkPolicy"]
+__all__ = ["ChunkConfig", "ChunkPolicy", "SightConfig", "make_sight"]
 
 CUMULATIVE_SCALE = 3.0
 GRIPPER_SNAP = 0.5
@@ -64,6 +66,30 @@ class ChunkConfig:
             raise ValueError(f"temperature must not be negative; found {self.temperature}.")
         if self.gradient_steps < 1:
             raise ValueError("gradient_steps must be at least 1.")
+
+
+@dataclass(frozen=True)
+class SightConfig(ChunkConfig):
+    """What a policy over chunks has that may see: ``encoder`` "pixels" takes the first H·W·3 features for a picture of
+    ``image`` = (H, W), and a goal of as many for another; see `policies.encoders`.
+    """
+
+    encoder: str = "state"
+    image: tuple[int, ...] = ()
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.encoder not in ENCODERS:
+            raise ValueError(f"unknown encoder {self.encoder!r}; valid: {', '.join(ENCODERS)}")
+        if self.encoder == "pixels" and (len(self.image) != 2 or math.prod(self.image) * 3 > self.state_size):
+            raise ValueError(f"image = {self.image} must be (H, W) with H·W·3 at most state_size = {self.state_size}")
+
+
+def make_sight(config: SightConfig, generator: torch.Generator) -> Sight | None:
+    """What looks at the pictures in the features; None where there are none."""
+    if config.encoder != "pixels":
+        return None
+    return Sight(config.image, config.feature_size, config.state_size, generator)
 
 
 class ChunkPolicy(OfflinePolicy):
@@ -148,6 +174,10 @@ class ChunkPolicy(OfflinePolicy):
         return torch.cat([motion.clamp(-1.0, 1.0), gripper], dim=-1)
 
     # ---- acting
+
+    def due(self, state: State | None, slots: int) -> np.ndarray:
+        """bool[n]: whose observation the next `predict` looks at, where no episode begins; of others any will do."""
+        return np.ones(slots, np.bool_) if state is None else state["position"] >= self.config.execute
 
     @abstractmethod
     def sample(self, features: np.ndarray, noise: np.ndarray) -> np.ndarray:

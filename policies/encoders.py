@@ -2,7 +2,8 @@
 
 Both have the same interface, so a policy is written once: `Encoder.shape` is the shape of one observation, and the
 module maps [..., *shape] to float32[..., width]. A policy that keeps its features flat unflattens them by `shape`:
-pixels then come as H·W·3 numbers in 0..255 at the head of the features, before what describes the goal.
+pixels then come as H·W·3 numbers in 0..255 at the head of the features, before what describes the goal. `Sight` does
+that for those that read features with a perceptron.
 
 A token is normalised, to mean 0 and deviation 1 over its components: its scale neither carries anything nor is a way
 for a representation to collapse unseen.
@@ -21,9 +22,11 @@ from torch import nn
 from policies.networks import MLP
 from policies.transformer import linear
 
-__all__ = ["ENCODERS", "Encoder", "PixelEncoder", "StateEncoder", "make_encoder"]
+__all__ = ["ENCODERS", "Encoder", "PixelEncoder", "Sight", "StateEncoder", "make_encoder"]
 
 ENCODERS = ("state", "pixels")
+TOKEN = 256  # numbers that a perceptron reads of pictures
+CHANNELS = (16, 32, 64)
 
 
 class Encoder(nn.Module, ABC):
@@ -60,6 +63,7 @@ class PixelEncoder(Encoder):
     """Pixels 0..255, uint8 or float32 [..., H, W, 3] -> float32[..., width].
 
     3x3 convolutions of stride 2 halve the picture until its shorter side is at most 8; a linear layer reads the map.
+    Several ``pictures`` are seen together: [..., H, W, 3 pictures].
     """
 
     def __init__(
@@ -68,12 +72,13 @@ class PixelEncoder(Encoder):
         width: int,
         channels: Sequence[int] = (32, 64, 64),
         generator: torch.Generator | None = None,
+        pictures: int = 1,
     ) -> None:
         super().__init__()
-        self.shape = (*size, 3)
+        self.shape = (*size, 3 * pictures)
         height, across = size
         layers: list[nn.Module] = []
-        for inputs, outputs in pairwise((3, *channels)):
+        for inputs, outputs in pairwise((3 * pictures, *channels)):
             if min(height, across) <= 8:
                 break
             layer = nn.utils.skip_init(nn.Conv2d, inputs, outputs, 3, stride=2, padding=1)
@@ -88,6 +93,33 @@ class PixelEncoder(Encoder):
 
     def tokens(self, observations: torch.Tensor) -> torch.Tensor:
         return self.body((observations.float() / 127.5 - 1.0).permute(0, 3, 1, 2))
+
+
+class Sight(nn.Module):
+    """What a perceptron reads of features that begin with a picture: a token of what is seen, then the other numbers.
+
+    Features float32[..., F]: the present's picture of ``image`` = (H, W), H·W·3 numbers in 0..255; the other numbers of
+    the state's S; and the goal. A goal of H·W·3 numbers is a picture too: both are then seen together, so that it is
+    plain where they differ. Result float32[..., width].
+    """
+
+    def __init__(
+        self, image: Sequence[int], feature_size: int, state_size: int, generator: torch.Generator | None = None
+    ) -> None:
+        super().__init__()
+        height, across = image
+        self.picture = 3 * height * across
+        pictures = 1 + (feature_size - state_size == self.picture)
+        self.encoder = PixelEncoder((height, across), TOKEN, CHANNELS, generator, pictures)
+        self.seen = pictures * self.picture
+        self.width = TOKEN + feature_size - self.seen
+
+    def forward(self, features: torch.Tensor) -> torch.Tensor:
+        shape = (*self.encoder.shape[:2], 3)
+        others = features.shape[-1] - self.seen
+        present, rest, goal = features.split([self.picture, others, self.seen - self.picture], dim=-1)
+        parts = [part.unflatten(-1, shape) for part in (present, goal) if part.shape[-1]]
+        return torch.cat([self.encoder(torch.cat(parts, dim=-1)), rest], dim=-1)
 
 
 def make_encoder(

@@ -19,7 +19,8 @@ import numpy as np
 import torch
 from torch import nn
 
-from policies.chunks import ChunkConfig, ChunkPolicy
+from policies.chunks import ChunkPolicy, SightConfig, make_sight
+from policies.encoders import Sight
 from policies.networks import MLP
 from policies.offline import Batch, expect
 
@@ -27,7 +28,7 @@ __all__ = ["Flow", "FlowBC", "FlowBCConfig"]
 
 
 @dataclass(frozen=True)
-class FlowBCConfig(ChunkConfig):
+class FlowBCConfig(SightConfig):
     """Everything that decides how a flow policy is built and learns."""
 
     sampling_steps: int = 5
@@ -41,16 +42,22 @@ class FlowBCConfig(ChunkConfig):
 
 
 class Flow(nn.Module):
-    """Predicts the clean chunk: features [b, F], noisy chunk [b, C], time [b, 1] -> [b, C]."""
+    """Predicts the clean chunk: features [b, F] as ``sight`` sees them, noisy chunk [b, C], time [b, 1] -> [b, C]."""
 
     frequencies: torch.Tensor
 
     def __init__(
-        self, features: int, size: int, hidden: tuple[int, ...], frequencies: int, generator: torch.Generator
-    ) -> None:
+        self, features: int, size: int, hidden: tuple[int, ...], frequencies: int, generator: torch.Generator,
+        sight: Sight | None = None,
+    ) -> None:  # fmt: skip
         super().__init__()
+        self.sight, features = sight, features if sight is None else sight.width
         self.register_buffer("frequencies", torch.randn(frequencies, generator=generator) * 4 * math.pi)
         self.body = MLP((features + size + 2 * frequencies, *hidden, size), "silu", 0.1, generator)
+
+    def see(self, features: torch.Tensor) -> torch.Tensor:
+        """What `forward` takes for features."""
+        return features if self.sight is None else self.sight(features)
 
     def forward(self, features: torch.Tensor, noisy: torch.Tensor, time: torch.Tensor) -> torch.Tensor:
         phase = time * self.frequencies
@@ -61,10 +68,11 @@ class Flow(nn.Module):
         noise = torch.randn(clean.shape, generator=generator)
         uniform = torch.rand(2, len(clean), 1, generator=generator)
         time = 0.98 * uniform[0] * (uniform[1] > 0.15)
-        return self(features, torch.lerp(noise, clean, time), time).float() - clean
+        return self(self.see(features), torch.lerp(noise, clean, time), time).float() - clean
 
     def draw(self, features: torch.Tensor, x: torch.Tensor, steps: int) -> torch.Tensor:
         """Chunks [b, C] from noise x of the same shape, in so many Euler steps."""
+        features = self.see(features)
         for i in range(steps):
             u = i / steps
             clean = self(features, x, torch.full((len(x), 1), u))
@@ -83,7 +91,7 @@ class FlowBC(ChunkPolicy):
     def __init__(self, config: FlowBCConfig) -> None:
         size = config.chunk * config.action_size
         shape = (config.feature_size, size, config.hidden, config.frequencies)
-        super().__init__(config, lambda generator: Flow(*shape, generator))
+        super().__init__(config, lambda generator: Flow(*shape, generator, make_sight(config, generator)))
 
     def update(self, batch: Batch) -> dict[str, float]:
         """One gradient step on features [b, F] and actions [b, K, A].

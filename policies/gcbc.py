@@ -14,8 +14,9 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from torch import nn
 
-from policies.chunks import ChunkConfig, ChunkPolicy
+from policies.chunks import ChunkPolicy, SightConfig, make_sight
 from policies.networks import MLP
 from policies.offline import Batch, expect
 
@@ -23,7 +24,7 @@ __all__ = ["GCBC", "GCBCConfig"]
 
 
 @dataclass(frozen=True)
-class GCBCConfig(ChunkConfig):
+class GCBCConfig(SightConfig):
     """Everything that decides how a cloned chunk is built and learnt."""
 
     hidden: tuple[int, ...] = (512, 512, 512)
@@ -36,8 +37,14 @@ class GCBC(ChunkPolicy):
     config_class = GCBCConfig
 
     def __init__(self, config: GCBCConfig) -> None:
-        sizes = (config.feature_size, *config.hidden, config.chunk * config.action_size)
-        super().__init__(config, lambda generator: MLP(sizes, "silu", 0.1, generator))
+        def network(generator: torch.Generator) -> nn.Module:
+            sight = make_sight(config, generator)
+            inputs = config.feature_size if sight is None else sight.width
+            sizes = (inputs, *config.hidden, config.chunk * config.action_size)
+            body = MLP(sizes, "silu", 0.1, generator)
+            return body if sight is None else nn.Sequential(sight, body)
+
+        super().__init__(config, network)
 
     @property
     def noise_size(self) -> int:

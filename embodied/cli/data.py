@@ -13,7 +13,10 @@ from embodied.errors import UsageError
 if TYPE_CHECKING:
     from embodied.data.dataset import Dataset
 
-_RECORD = ("env", "scene", "kind", "steps", "seed", "num_envs", "threads", "length", "states_every", "out")
+_RECORD = (
+    "env", "scene", "kind", "steps", "seed", "num_envs", "threads", "length", "states_every", "pictures", "camera",
+    "out",
+)  # fmt: skip
 _KEYS = {  # which keys each word takes
     "record": _RECORD, "convert": ("from", "to", "validation", "pictures", "allow_mixed_physics"), "inspect": (),
     "stats": (), "replay": ("episode",),
@@ -46,16 +49,20 @@ def record(config: DataConfig, _: list[str], as_json: bool) -> int:
     from embodied.data.recording import record as play
     from embodied.progress import Progress
 
+    if config.pictures is True:
+        raise UsageError("say how large the pictures are: pictures=48 has 48 pixels a side")
     wanted = Recording(
-        config.steps, config.kind, config.seed, config.scene, config.num_envs, config.length, config.states_every
-    )
+        config.steps, config.kind, config.seed, config.scene, config.num_envs, config.length, config.states_every,
+        int(config.pictures), config.camera,
+    )  # fmt: skip
     out = Path(config.out)
     with Progress(wanted.total, start=begun(out, wanted)) as progress:
         progress.stage(f"{config.kind} play into {out}")
         steps = play(out, wanted, threads=config.threads, at=progress.at)
         progress.note(progress.line())
-    found = {"store": config.out, "steps": steps}
-    print(json.dumps(found) if as_json else f"{config.out} holds {steps:,} steps of {config.kind} play")
+    found = {"store": config.out, "steps": steps} | ({"pictures": wanted.pictures} if wanted.pictures else {})
+    seen = f", with pictures of {wanted.pictures}x{wanted.pictures}" if wanted.pictures else ""
+    print(json.dumps(found) if as_json else f"{config.out} holds {steps:,} steps of {config.kind} play{seen}")
     return 0
 
 
@@ -65,6 +72,8 @@ def convert(config: DataConfig, _: list[str], as_json: bool) -> int:
 
     if not config.from_ or not config.to:
         raise UsageError("embodied data convert from=FORMAT:PATH to=FORMAT:PATH")
+    if not isinstance(config.pictures, bool):
+        raise UsageError(f"pictures={config.pictures} is a size, for record; convert draws videos with pictures=true")
     formats.place(config.to)
     dataset = formats.read(config.from_)
     pictures = None
@@ -199,6 +208,7 @@ back is the same to the bit. PATH alone is enough where what lies there tells th
     flags={"json": "JSON instead of text"},
     examples=(
         ("embodied data record steps=100_000 out=data/play", "play, with the behaviours' labels apart from it"),
+        ("embodied data record steps=100_000 pictures=48 out=data/seen", "and 48x48 pixels of every moment"),
         ("embodied data convert from=store:data/play to=lerobot:data/lerobot", "for another library"),
         ("embodied data convert from=minari:data/door-v2 to=store:data/door", "from another library"),
         ("embodied data inspect data/play", "environment, versions, columns, problems"),

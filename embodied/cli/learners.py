@@ -139,8 +139,9 @@ LEARNERS: dict[str, type[LearnerConfig]] = {
 """Name on the command line → configuration; the first is the default."""
 
 
+ENCODERS = ("state", "pixels", "blind")  # those of embodied.data.recorded, named here so that help is quick
 WORLD = "reach"  # of those that act, where none is named
-RECORDED = ("data", "allow_mixed_physics", "updates", "batch", "horizon", "questions")
+RECORDED = ("data", "encoder", "allow_mixed_physics", "updates", "batch", "horizon", "questions")
 ACTING = ("steps", "num_envs", "eval_every", "eval_episodes", "final_episodes", "device")
 """Keys of learners from recorded episodes, and of learners that act, alone."""
 
@@ -162,6 +163,10 @@ class TrainConfig(Checked):
     data: str = option(
         "", "recorded: play:STEPS (played and kept once), a path, or FORMAT:PATH (store, ogbench, minari, lerobot …)"
     )
+    encoder: str = option(
+        "state", "recorded: learn from facts, from pictures that the data has, or (the control) from blank ones",
+        choices=ENCODERS,
+    )  # fmt: skip
     allow_mixed_physics: bool = option(False, "recorded: take episodes of several versions of the physics together")
     updates: int = option(20_000, "recorded: gradient steps of the whole training", low=1)
     batch: int = option(512, "recorded: moments in a gradient step", low=1)

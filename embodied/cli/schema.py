@@ -244,7 +244,7 @@ class AskConfig(Checked):
 PLANS = ("prior", "shuffled", "posterior")  # posterior: recognised in the expert's way
 
 
-TOLD = ("", "heard", "held out", "another task's")
+TOLD = ("", "heard", "held_out", "another")  # those of embodied.evaluation.exams
 
 
 @dataclass
@@ -349,7 +349,10 @@ class DataConfig(Checked):
     validation: float = option(
         0.1, "convert: share of episodes for validation, where formats name one", low=0, high=0.9
     )
-    pictures: bool = option(False, "convert: draw every step as a video, for lerobot")
+    pictures: bool | int = option(
+        False, "record: pixels a side of a picture kept of every moment; convert: true draws videos, for lerobot"
+    )
+    camera: str = option("front", "record: which camera of the scene takes the pictures")
     allow_mixed_physics: bool = option(False, "convert: take episodes of several versions of the physics together")
     episode: int = option(0, "replay: the episode's number", low=0)
 

@@ -49,8 +49,9 @@ which the same command continues after a kill, as if it had not been killed: wha
 measurement is learnt again. More steps than before go on from the end.
 
 The others learn from recorded episodes, data=play:STEPS or of any format of `embodied data`, to reach goals that are
-given as states, and then sit an exam of what the episodes are of: a playroom's tasks, OGBench's goals. out/ has
-policy/, summary.json, log.jsonl and exam.json; the same command continues here too (docs/learning-from-play.md).
+given as states or pictures, and then sit an exam of what the episodes are of: a playroom's tasks, OGBench's goals.
+out/ has policy/, summary.json, log.jsonl and exam.json; the same command continues here too
+(docs/learning-from-play.md).
 
 learners, and the keys of each:
 {_learners()}
@@ -63,6 +64,7 @@ learners, and the keys of each:
         ("embodied train env=push policy=sb3/sac_her steps=200_000 seed=1 out=runs/push", "another world, own folder"),
         ("embodied train env=tabletop world.observation=dict policy.gamma=0.98", "a world's and a learner's arguments"),
         ("embodied train policy=flow_bc data=play:1_000_000", "from play, which is recorded first; then the exam"),
+        ("embodied train policy=flow_bc data=data/seen encoder=pixels", "from pictures that were recorded with play"),
         ("embodied train policy=hiql data=ogbench:cube-single-play-v0.npz batch=1024", "from OGBench's file"),
     ),
 )

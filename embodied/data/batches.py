@@ -8,13 +8,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from numba import njit
 
 from embodied.data.windows import WindowSampler
 from policies.offline import BatchSpec
+
+if TYPE_CHECKING:
+    from embodied.data.pictures import Seen
 
 __all__ = ["Batches", "Concatenated", "Encoder", "Labelled", "Recorded"]
 
@@ -23,24 +26,25 @@ LABELLED = 0.25  # labelled rows of a batch, over the others
 
 
 class Encoder(Protocol):
-    """Features of (present, goal), both rows of observations; S and F as in `policies.offline`."""
+    """Features of (present, goal), both rows of observations; S and F as in `policies.offline`.
+
+    Of episodes with pictures the rows are `embodied.data.pictures.Seen`.
+    """
 
     state_size: int
     feature_size: int
     watched: np.ndarray  # columns of observations in which a change counts, and how large a one; may be empty
     thresholds: np.ndarray
 
-    def features(self, facts: np.ndarray, goals: np.ndarray) -> np.ndarray: ...
+    def features(self, facts: Any, goals: Any) -> np.ndarray: ...
 
-    def states(self, facts: np.ndarray) -> np.ndarray: ...
+    def states(self, facts: Any) -> np.ndarray: ...
 
-    def past(self, facts: np.ndarray) -> np.ndarray:
+    def past(self, facts: Any) -> np.ndarray:
         """What `hindsight` looks back on, of all facts[rows, NX]; rows of no columns where there is nothing."""
         ...
 
-    def hindsight(
-        self, facts: np.ndarray, start: np.ndarray, goal: np.ndarray, past: np.ndarray | None = None
-    ) -> np.ndarray:
+    def hindsight(self, facts: Any, start: np.ndarray, goal: np.ndarray, past: np.ndarray | None = None) -> Any:
         """Rows ``goal`` of facts[rows, NX] as goals of the moments ``start``, with what only hindsight tells."""
         ...
 
@@ -107,7 +111,7 @@ class Labelled:
 class Recorded:
     """Episodes end to end: observations float32[rows, NX], actions float32[rows, A] (the last row of an episode has
     none of its own), episode_ends int64[episodes], and the encoder. ``episodes`` restricts what is drawn from, labelled
-    windows excepted.
+    windows excepted. ``pictures`` uint8[rows, H, W, 3] are there for an encoder that takes them.
     """
 
     observations: np.ndarray
@@ -117,6 +121,16 @@ class Recorded:
     episodes: np.ndarray | None = None
     labelled: Labelled | None = None
     about: dict[str, object] = field(default_factory=dict)
+    pictures: np.ndarray | None = None
+
+    @property
+    def moments(self) -> np.ndarray | Seen:
+        """What the encoder takes rows of."""
+        if self.pictures is None:
+            return self.observations
+        from embodied.data.pictures import Seen
+
+        return Seen(self.observations, self.pictures)
 
     @property
     def steps(self) -> int:
@@ -147,7 +161,7 @@ class Batches:
             redraws=redraws if len(data.encoder.watched) else 0, episodes=data.episodes, least=max(1, spec.window - 1),
         )  # fmt: skip
         self._ends = np.asarray(data.episode_ends, np.int64)
-        self._past = data.encoder.past(data.observations)
+        self._past = data.encoder.past(data.moments)
         if spec.words and data.labelled is not None and data.labelled.words.shape[1] != spec.words:
             raise ValueError(
                 f"instructions have {data.labelled.words.shape[1]} columns where {spec.words} are expected"
@@ -157,7 +171,7 @@ class Batches:
         """The i-th batch; see `policies.offline` for what it holds."""
         rng = np.random.default_rng([self.seed, i])
         data, spec, encoder = self.data, self.spec, self.data.encoder
-        x = data.observations
+        x = data.moments
         windows = self._sampler.sample(self.size, rng)
         start, goal = windows.start, windows.goal
         wanted = encoder.hindsight(x, start, goal, self._past)
@@ -169,7 +183,7 @@ class Batches:
         }
         if spec.window:
             rows = np.minimum(start[:, None] + np.arange(spec.window), last[:, None])
-            flat = encoder.features(x[rows.ravel()], np.repeat(wanted, spec.window, axis=0))
+            flat = encoder.features(x[rows.ravel()], wanted[np.repeat(np.arange(self.size), spec.window)])
             found["window"] = flat.reshape(self.size, spec.window, -1)
         if spec.futures:
             rows = np.minimum(start[:, None] + np.arange(1, spec.chunk + 1), last[:, None])
@@ -194,7 +208,7 @@ class Batches:
 
     def _labelled(self, i: int) -> dict[str, np.ndarray]:
         """The labelled rows of the i-th batch, a quarter as many as the others."""
-        data, x = self.data, self.data.observations
+        data, x = self.data, self.data.moments
         assert data.labelled is not None
         window, now = data.labelled.draw(max(1, int(LABELLED * self.size)), np.random.default_rng([self.seed, i, 1]))
         last = self._ends[np.searchsorted(self._ends, now, side="right")] - 1

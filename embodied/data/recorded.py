@@ -17,11 +17,14 @@ from embodied.data import formats
 from embodied.data.batches import Concatenated, Encoder, Recorded
 from embodied.data.columns import block_of, bounds_of
 from embodied.data.dataset import Dataset, DatasetError, checked
+from embodied.data.pictures import HOW, SMALLEST, Pixels, mapped_pictures
 from embodied.data.recording import ENV, Recording, begun, record
 from embodied.data.store import EpisodeStore
 from embodied.progress import Progress
 
-__all__ = ["PLAY", "load_recorded", "play_store"]
+__all__ = ["ENCODERS", "PLAY", "load_recorded", "play_store"]
+
+ENCODERS = ("state", "pixels", "blind")
 
 PLAY = Path("runs", "data")  # where play is kept that was asked for by its length alone
 _OGBENCH = re.compile(r"((?:cube|scene|puzzle)[a-z0-9-]*)-v0")  # their name of the world of one of their files
@@ -34,14 +37,20 @@ def load_recorded(
     threads: int = 0,
     allow_mixed_physics: bool = False,
     console: Console | None = None,
+    encoder: str = "state",
 ) -> Recorded:
     """The episodes of ``play:STEPS``, ``FORMAT:PATH`` or a path, without those that the data set keeps for validation.
 
     Play is recorded once, under ``seed``. ``about`` of the result has env (as ``embodied eval`` takes it), scene,
-    episodes, steps, versions and a digest of the numbers. DatasetError or StoreError, in one sentence, for what cannot
-    be read, holds NaN, has episodes of several widths or of several versions of the physics.
+    episodes, steps, versions and a digest of the numbers. ``encoder`` of `ENCODERS`: pixels learns from the pictures of
+    a store, blind from none in their place. DatasetError or StoreError, in one sentence, for what cannot be read, holds
+    NaN, has no pictures, has episodes of several widths or of several versions of the physics.
     """
+    if encoder not in ENCODERS:
+        raise DatasetError(f"unknown encoder '{encoder}'; valid: {', '.join(ENCODERS)}")
     if text.startswith("play:"):
+        if encoder != "state":
+            raise DatasetError(f"'{text}' is played without pictures; record play by {HOW}, and learn from data=PLACE")
         text = f"store:{play_store(text, seed, threads, console)}"
     dataset = formats.read(text)
     if formats.found(text)[0] == "store":
@@ -59,9 +68,23 @@ def load_recorded(
         ends, kept = bounds_of("observations", episodes)[1:], None
     if not actions.shape[1]:
         raise DatasetError(f"{dataset.source} holds no actions; there is nothing to learn from")
-    encoder, scene = _encoder(dataset, observations)
+    features, scene = _encoder(dataset, observations)
     about = _about(dataset, observations, actions, ends) | ({"scene": scene} if scene else {})
-    return Recorded(observations, actions, ends, encoder, kept, about=about)
+    if encoder == "state":
+        return Recorded(observations, actions, ends, features, kept, about=about)
+    from envs.scenes.scene import load
+
+    form, _, place = dataset.source.partition(":")
+    if form != "store" or not scene:
+        raise DatasetError(f"{dataset.source} holds no pictures of a scene; play is recorded with them by {HOW}")
+    pictures, camera = mapped_pictures(Path(place), len(observations))
+    sizes = pictures.shape[1:3]
+    if min(sizes) < SMALLEST:
+        raise DatasetError(f"{place} has pictures of {sizes[1]}x{sizes[0]}; {SMALLEST} pixels a side are the least")
+    few = pictures[:: max(1, len(pictures) // 1_000)]
+    about["pictures"] = f"{sizes[1]}x{sizes[0]} {hashlib.sha256(np.ascontiguousarray(few).data).hexdigest()}"
+    seeing = Pixels(load(scene), sizes, camera, encoder == "blind")
+    return Recorded(observations, actions, ends, seeing, kept, about=about, pictures=pictures)
 
 
 def play_store(text: str, seed: int, threads: int = 0, console: Console | None = None) -> Path:

@@ -6,7 +6,8 @@ commit decides: bytes past its offsets are forgotten. So a recording that was ki
 equals one that was never interrupted.
 
 Which behaviour ran at a step is never in the store: ``labels.bin`` has a row for each of its rows, ``labels.json`` says
-what they mean. They are for analysis; what learns does not read them.
+what they mean. They are for analysis; what learns does not read them. Pictures, where they are asked for, lie beside
+the store too (`embodied.data.pictures`): a block's are drawn when it has been played, and written before its episodes.
 """
 
 from __future__ import annotations
@@ -14,10 +15,11 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from contextlib import ExitStack, closing
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 
@@ -25,6 +27,7 @@ from embodied.core import Episode
 from embodied.data.dataset import CONTROL_HZ, Dataset, DatasetError
 from embodied.data.durable import replace_file
 from embodied.data.formats.store import ABOUT
+from embodied.data.pictures import CAMERA, PICTURES, SMALLEST, Eyes, tell_pictures
 from embodied.data.store import EpisodeStore
 from embodied.training.episodes import seed_of
 from embodied.training.rollouts import versions
@@ -34,6 +37,7 @@ __all__ = ["ENV", "LABELS", "Recording", "begun", "record"]
 
 ENV = "Embodied/Playroom-v0"
 LABELS, MEANING = "labels.bin", "labels.json"
+LARGEST = 512  # pixels a side of a picture: 10,000 steps of them are 8 GB
 NO_LABEL = -1  # in the row of an episode's last observation
 _MEANING = {
     "dtype": "int8", "columns": ["behaviour", "object"], "behaviours": list(BEHAVIOURS),
@@ -46,7 +50,8 @@ class Recording:
     """What play is recorded: the same recording, the same bytes.
 
     steps in all (rounded up to whole steps of ``num_envs`` slots); length: steps after which a slot starts over;
-    states_every: steps between two simulator states kept of an episode, the first of which is its start.
+    states_every: steps between two simulator states kept of an episode, the first of which is its start. pictures:
+    pixels a side of the picture that ``camera`` takes of every row, 0 for none. DatasetError for others.
     """
 
     steps: int = 100_000
@@ -56,6 +61,14 @@ class Recording:
     num_envs: int = 128
     length: int = 500
     states_every: int = 100
+    pictures: int = 0
+    camera: str = CAMERA
+
+    def __post_init__(self) -> None:
+        if self.pictures and not SMALLEST <= self.pictures <= LARGEST:
+            raise DatasetError(
+                f"pictures = {self.pictures} must be 0, for none, or {SMALLEST} to {LARGEST} pixels a side"
+            )
 
     @property
     def kwargs(self) -> dict[str, Any]:
@@ -93,7 +106,14 @@ def record(
     replace_file(directory / MEANING, json.dumps(_MEANING, indent=1).encode())  # the mark of a recording, so first
     try:
         with EpisodeStore.open(directory, done["offsets"], columns=env.columns, verify=False) as store:
-            _Recorder(directory, recording, store, env, done["whole"]).run(at)
+            recorder = _Recorder(directory, recording, store, env, done["whole"])
+            if recording.pictures:
+                image = recording.pictures, recording.pictures
+                with closing(Eyes(env, image, recording.camera, threads)) as recorder.eyes:
+                    tell_pictures(directory, image, recording.camera)
+                    recorder.run(at)
+            else:
+                recorder.run(at)
     finally:
         env.close()
     return recording.total
@@ -111,7 +131,9 @@ def _said(recording: Recording) -> dict[str, Any]:
     """The recording, ready for JSON; of a scene's file its content too."""
     path = Path(recording.scene)
     digest = hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else ""
-    return asdict(recording) | {"scene_sha256": digest}
+    said = asdict(recording) | {"scene_sha256": digest}
+    size, camera = said.pop("pictures"), said.pop("camera")
+    return said | ({"pictures": f"{size} from {camera}"} if size else {})
 
 
 def _forget(directory: Path, done: dict[str, Any]) -> None:
@@ -138,7 +160,7 @@ def _progress(directory: Path, recording: Recording) -> dict[str, Any]:
         raise DatasetError(f"{path} is damaged ({error!r}); delete {directory} and record again") from error
     if not was or not progress:
         raise DatasetError(f"{directory} holds a data set that was not recorded here; name another place")
-    now = _said(recording)
+    was, now = ({"pictures": "none"} | said for said in (was, _said(recording)))
     odd = [f"{key}={was.get(key)}, not {now[key]}" for key in now if key != "steps" and was.get(key) != now[key]]
     if odd:
         raise DatasetError(f"{directory} was recorded with {'; '.join(odd)}; ask for the same, or name another place")
@@ -162,28 +184,43 @@ class _Recorder:
         self.directory, self.recording, self.store, self.env, self.block = directory, recording, store, env, whole
         self.offsets = store.offsets()  # at the end of the last whole block
         self.versions = versions()
+        self.eyes: Eyes | None = None
 
     def run(self, at: Callable[[int], None]) -> None:
         """Plays the blocks that are missing."""
         r = self.recording
-        path, rows = self.directory / LABELS, len(self.store.observations)
-        size = path.stat().st_size if path.is_file() else 0
-        if size < 2 * rows:
-            raise DatasetError(f"{path} holds {size // 2} rows where the store has {rows}; restore it, or record anew")
-        with path.open("r+b" if path.is_file() else "w+b") as labels:
+        each = 3 * r.pictures**2
+        with ExitStack() as files:
+            labels = files.enter_context(self._beside(LABELS, 2))
+            pictures = files.enter_context(self._beside(PICTURES, each)) if self.eyes else None
             for block in range(self.block, len(r.blocks)):
                 before = sum(r.blocks[:block]) * r.num_envs
                 pieces = self._play(block, lambda steps, before=before: at(before + steps))
-                labels.truncate(2 * len(self.store.observations))
-                labels.seek(0, 2)
-                labels.write(b"".join(_labels(piece) for piece in pieces))
-                labels.flush()
-                os.fsync(labels.fileno())
+                rows = len(self.store.observations)
+                if pictures:
+                    _append(pictures, each * rows, map(self._pictures, pieces))
+                _append(labels, 2 * rows, map(_labels, pieces))
                 self.store.extend(self._episode(piece) for piece in pieces)
                 self.store.commit()
                 if r.blocks[block] == r.length:
                     self.block, self.offsets = block + 1, self.store.offsets()
                 self._seal(block + 1)
+
+    def _beside(self, name: str, each: int) -> BinaryIO:
+        """A file beside the store that has ``each`` bytes a row of it."""
+        path, rows = self.directory / name, len(self.store.observations)
+        size = path.stat().st_size if path.is_file() else 0
+        if size < each * rows:
+            raise DatasetError(
+                f"{path} holds {size // each} rows where the store has {rows}; restore it, or record anew"
+            )
+        return path.open("r+b" if path.is_file() else "w+b")
+
+    def _pictures(self, pieces: list[dict[str, Any]]) -> bytes:
+        """An episode's rows of `PICTURES`."""
+        assert self.eyes is not None
+        qpos, facts = (np.concatenate([*(p[k][:-1] for p in pieces), pieces[-1][k][-1:]]) for k in ("qpos", "facts"))
+        return self.eyes.see(qpos, facts).tobytes()
 
     def _play(self, block: int, at: Callable[[int], None]) -> list[list[dict[str, Any]]]:
         """A block's episodes, each in pieces of ``states_every`` steps, ordered by slot."""
@@ -193,7 +230,7 @@ class _Recorder:
         left, done = r.blocks[block], 0
         while left > 0:
             steps = min(left, r.states_every)
-            for piece in play.collect(steps * r.num_envs):
+            for piece in play.collect(steps * r.num_envs, poses=r.pictures > 0):
                 found.setdefault((piece["slot"], piece["episode"]), []).append(piece)
             left, done = left - steps, done + steps
             at(done * r.num_envs)
@@ -220,6 +257,16 @@ class _Recorder:
         progress = {"lengths": r.blocks[:blocks], "whole": self.block, "offsets": self.offsets}
         said = {"about": about.about(), "episodes": len(store), "recording": _said(r), "progress": progress}
         replace_file(self.directory / ABOUT, json.dumps(said, indent=1).encode())
+
+
+def _append(file: BinaryIO, end: int, parts: Iterable[bytes]) -> None:
+    """Puts parts where the file's committed ``end`` is, durably; what lay there is forgotten."""
+    file.truncate(end)
+    file.seek(end)
+    for part in parts:
+        file.write(part)
+    file.flush()
+    os.fsync(file.fileno())
 
 
 def _labels(pieces: list[dict[str, Any]]) -> bytes:

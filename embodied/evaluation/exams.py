@@ -20,15 +20,17 @@ from rich.text import Text
 
 from embodied.data.durable import replace_file
 from embodied.data.labels import phrasings
+from embodied.data.pictures import Pixels
 from embodied.evaluation.environments import BUILT_IN, PolicyError
-from embodied.evaluation.goal_exam import Act, Answers, Exam, acting, chains, set_exam, sit_exam
-from embodied.evaluation.instruction_exam import instructions
+from embodied.evaluation.goal_exam import Act, Answers, Exam, Seeing, acting, chains, set_exam, sit_exam
+from embodied.evaluation.instruction_exam import WAYS, instructions
 from embodied.evaluation.instruction_exam import told as told_in_words
 from embodied.skills.statistics import wilson
 from embodied.training.episodes import seed_of
 from embodied.training.offline import load_goal_policy
 from embodied.training.rollouts import versions
 from envs.scenes.scene import load
+from policies.chunks import ChunkPolicy
 from policies.latent_plans import LatentPlans
 from policies.multi_context import MultiContext
 from policies.text import HashedWords
@@ -36,6 +38,7 @@ from policies.text import HashedWords
 __all__ = ["ExamReport", "examine", "plan_picture", "recognise", "recognised", "show", "shuffled", "write"]
 
 PART = 25  # questions a task that are asked at once
+TOLD = dict(zip(("heard", "held_out", "another"), WAYS, strict=True))  # as commands call the ways of telling
 ACTIONS = 5  # numbers of an action of the tool
 
 
@@ -107,12 +110,12 @@ def examine(
         depth: above 1, goals of so many tasks at once.
         plan: ``shuffled`` lets a policy of latent plans follow those that were proposed to others, ``posterior`` those
             recognised in the expert's way at the same moment.
-        told: gives a policy a sentence and no goal (`embodied.evaluation.instruction_exam.WAYS`).
+        told: gives a policy a sentence and no goal: one of `TOLD`.
         tick: hears of the environment steps as they are taken.
 
     Raises PolicyError for a policy that cannot sit it, CheckpointError for a damaged one.
     """
-    begin, scene = _examined(str(policy), scene, seed, plan, told)
+    begin, scene = _examined(str(policy), scene, seed, plan, told, threads)
     built = load(scene)
     tasks = tuple(built.tasks) if depth == 1 else chains(built, depth)
     if not tasks:
@@ -133,7 +136,9 @@ def examine(
     return ExamReport(str(policy), scene, seed, depth, disturb, plan, told, tuple(parts))
 
 
-def _examined(policy: str, scene: str, seed: int, plan: str, way: str) -> tuple[Callable[[int, Exam], Act | None], str]:
+def _examined(
+    policy: str, scene: str, seed: int, plan: str, way: str, threads: int
+) -> tuple[Callable[[int, Exam], Act | None], str]:
     """What acts in each part, and in which scene."""
     if plan != "prior" and policy in BUILT_IN:
         raise PolicyError(f"plan={plan} is about policies of latent plans; {policy} has none")
@@ -169,8 +174,10 @@ def _examined(policy: str, scene: str, seed: int, plan: str, way: str) -> tuple[
         if isinstance(learnt, MultiContext) and way:
             if exam.depth > 1:
                 raise PolicyError(f"told={way} is of one task at a time; leave depth={exam.depth} out")
-            sentences = instructions(exam, phrasings(load(own)), way, seed)
+            sentences = instructions(exam, phrasings(load(own)), TOLD[way], seed)
             return told_in_words(learnt, encoder, sentences, HashedWords())
+        if isinstance(encoder, Pixels) and isinstance(learnt, ChunkPolicy):
+            return Seeing(learnt, encoder, threads)
         return acting(learnt, encoder)
 
     return begin, own

@@ -14,13 +14,15 @@ from typing import Any
 import numpy as np
 from gymnasium.vector import AutoresetMode
 
+from embodied.data.pictures import Eyes, Pixels, Seen
 from embodied.skills.statistics import wilson
 from envs.scenes.experts import ScriptedExpert
 from envs.scenes.facts import B_BOTTOM, BLOCK_STRIDE, BLOCKS
 from envs.scenes.playroom import PlayroomVectorEnv
 from policies.base import Policy
+from policies.chunks import ChunkPolicy
 
-__all__ = ["Answers", "Exam", "chains", "set_exam", "sit_exam"]
+__all__ = ["Answers", "Exam", "Seeing", "chains", "set_exam", "sit_exam"]
 
 AFTER = 5  # steps the expert goes on after success, so that the goal is a state of rest
 STEPS = 250  # control steps a task may take
@@ -32,8 +34,9 @@ Act = Callable[[np.ndarray, np.ndarray], np.ndarray]
 class Exam:
     """n questions: simulator states float64[n, S] at the start, goals float64[n, NX] (facts), which int64[n] of the
     ``tasks`` each is about, and the seed they were drawn with. ``depth`` is how many tasks lie between. ``starts``
-    float64[n, NX] are the facts at the start; ``ways`` holds the expert's way, where it was asked for: facts
-    float32[n, T + 1, NX] and actions float32[n, T, A].
+    float64[n, NX] are the facts at the start, ``ends`` float64[n, S] the simulator states of the goals, of which
+    pictures are taken; ``ways`` holds the expert's way, where it was asked for: facts float32[n, T + 1, NX] and actions
+    float32[n, T, A].
     """
 
     tasks: tuple[str, ...]
@@ -45,6 +48,7 @@ class Exam:
     depth: int = 1
     scene: Any = "playroom"
     starts: np.ndarray = field(default_factory=lambda: np.zeros((0, 0)))
+    ends: np.ndarray | None = None
     ways: tuple[np.ndarray, np.ndarray] | None = None
 
     def __len__(self) -> int:
@@ -111,7 +115,8 @@ def set_exam(
     which = np.repeat(np.arange(len(tasks)), spare)
     env.reset(seed=seed, options={"which": which})
     states, expert = env.get_state(), ScriptedExpert(env)
-    starts, goals, since = env.facts.copy(), env.facts.copy(), np.full(len(which), -1)
+    starts, goals, ends = env.facts.copy(), env.facts.copy(), states.copy()
+    since = np.full(len(which), -1)
     facts, done = [env.facts.astype(np.float32)], []
     for _ in range(STEPS * depth):
         actions = expert.act()
@@ -121,7 +126,7 @@ def set_exam(
             done.append(actions.astype(np.float32))
         since = np.where(since >= 0, since + 1, np.where(info["success"] & ~env.lost, 0, -1))
         fresh = (since >= 0) & (since <= AFTER)
-        goals[fresh] = env.facts[fresh]
+        goals[fresh], ends[fresh] = env.facts[fresh], env.get_state(np.flatnonzero(fresh))
         if (since > AFTER).all():
             break
     solved = since >= 0
@@ -130,7 +135,9 @@ def set_exam(
     texts = tuple(env.goals)
     env.close()
     way = (np.stack(facts, axis=1)[keep], np.stack(done, axis=1)[keep]) if ways else None
-    return Exam(tuple(tasks), texts, which[keep], states[keep], goals[keep], seed, depth, scene, starts[keep], way)
+    return Exam(
+        tuple(tasks), texts, which[keep], states[keep], goals[keep], seed, depth, scene, starts[keep], ends[keep], way
+    )
 
 
 def chains(scene: Any, depth: int) -> tuple[str, ...]:
@@ -171,6 +178,8 @@ def sit_exam(
     steps = STEPS * exam.depth if steps is None else steps
     env = exam_env(len(exam), exam.tasks, exam.scene, steps + 1, threads=threads)
     env.reset(seed=exam.seed, options={"which": exam.which})
+    if isinstance(act, Seeing):
+        act.begin(env, exam)
     env.set_state(exam.states)
     answer = _expert(env) if act is None else act
     draws = np.random.default_rng([exam.seed, seed, 77])
@@ -194,6 +203,8 @@ def sit_exam(
         if success.all():
             break
     env.close()
+    if isinstance(act, Seeing):
+        act.eyes.close()
     return Answers(exam, success, taken)
 
 
@@ -214,6 +225,38 @@ def _move_blocks(env: PlayroomVectorEnv, slots: np.ndarray, exam: Exam, directio
         at = int(env._layout[0][0][b])
         aside = direction[i, :2] / max(1e-9, float(np.linalg.norm(direction[i, :2])))
         env.simulation.qpos[i, at : at + 2] += 0.04 * aside
+
+
+class Seeing:
+    """A policy over pictures as what an exam is put to; its state begins anew. It looks when it is to decide anew."""
+
+    def __init__(self, policy: ChunkPolicy, encoder: Pixels, threads: int = 0) -> None:
+        self.policy, self.encoder, self.threads = policy, encoder, threads
+
+    def begin(self, env: PlayroomVectorEnv, exam: Exam) -> None:
+        """Takes pictures of an exam's goals, from the states they are; leaves the environment there."""
+        if exam.ends is None:
+            raise ValueError("the exam has no simulator states of its goals, of which pictures could be taken")
+        self.env, self.eyes = env, Eyes(env, self.encoder.image, self.encoder.camera, self.threads)
+        env.set_state(exam.ends)
+        self.goals = self._look(np.arange(len(exam)))
+        self.features = np.zeros((len(exam), self.encoder.feature_size), np.float32)
+        self.state: Any = None
+
+    def __call__(self, facts: np.ndarray, goals: np.ndarray) -> np.ndarray:
+        start = np.ones(len(facts), np.bool_) if self.state is None else None
+        due = np.flatnonzero(self.policy.due(self.state, len(facts)))
+        if len(due):
+            self.features[due] = self.encoder.features(self._look(due), self.goals[due])
+        actions, self.state = self.policy.predict(self.features, self.state, start)
+        return actions
+
+    def _look(self, slots: np.ndarray) -> Seen:
+        """What is seen now of slots; the blind are spared the drawing."""
+        facts = self.env.facts[slots]
+        if self.encoder.blind:
+            return Seen(facts, np.zeros((len(slots), *self.encoder.image, 3), np.uint8))
+        return Seen(facts, self.eyes.see(self.env.simulation.qpos[slots], facts))
 
 
 def acting(policy: Policy, encoder: Any, deterministic: bool = False) -> Act:

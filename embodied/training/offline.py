@@ -26,11 +26,14 @@ from rich.text import Text
 
 from embodied.data.batches import Batches, Concatenated, Encoder, Recorded
 from embodied.data.durable import replace_file
+from embodied.data.pictures import Pixels
 from embodied.errors import ConfigError
 from embodied.progress import Progress
 from embodied.training.rollouts import versions
-from policies import load_policy, policy_class
+from envs.scenes.scene import load
+from policies import REGISTRY, load_policy, policy_class
 from policies.checkpoint import CheckpointError, content_hash
+from policies.chunks import SightConfig
 from policies.offline import OfflinePolicy
 
 __all__ = ["OfflineResult", "OfflineSettings", "load_goal_policy", "make_encoder", "make_learner", "train_offline"]
@@ -144,6 +147,9 @@ def _changed(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
 
 def _encoder_spec(data: Recorded) -> dict[str, Any]:
     encoder = data.encoder
+    if isinstance(encoder, Pixels):
+        seen = {"image": list(encoder.image), "camera": encoder.camera, "blind": encoder.blind}
+        return {"kind": "pixels", "scene": data.about["scene"]} | seen
     if isinstance(encoder, Concatenated):
         return {"kind": "concatenated", "mean": encoder.mean.tolist(), "std": encoder.std.tolist()}
     return {"kind": "goal-states", "scene": data.about.get("scene", "playroom")}
@@ -155,10 +161,11 @@ def make_encoder(spec: Mapping[str, Any]) -> Encoder:
         return Concatenated(np.array(spec["mean"]), np.array(spec["std"]))
     if spec.get("kind") == "goal-states":
         from envs.scenes.goal_states import GoalStates
-        from envs.scenes.scene import load
 
         return GoalStates(load(spec["scene"]))
-    raise CheckpointError(f"unknown encoder {spec.get('kind')!r}; valid: concatenated, goal-states")
+    if spec.get("kind") == "pixels":
+        return Pixels(load(spec["scene"]), spec["image"], spec["camera"], spec["blind"])
+    raise CheckpointError(f"unknown encoder {spec.get('kind')!r}; valid: concatenated, goal-states, pixels")
 
 
 def load_goal_policy(directory: str | Path) -> tuple[OfflinePolicy, Encoder]:
@@ -183,5 +190,11 @@ def load_goal_policy(directory: str | Path) -> tuple[OfflinePolicy, Encoder]:
 
 def make_learner(name: str, data: Recorded, **config: Any) -> OfflinePolicy:
     """An untrained policy of a registry key for some data; ValueError for a key or an entry there is not."""
-    sizes = {"feature_size": data.encoder.feature_size, "state_size": data.encoder.state_size}
+    sizes: dict[str, Any] = {"feature_size": data.encoder.feature_size, "state_size": data.encoder.state_size}
+    if isinstance(data.encoder, Pixels):
+        kinds = {key: policy_class(key) for key in sorted(REGISTRY)}
+        sees = [key for key, kind in kinds.items() if issubclass(getattr(kind, "config_class", object), SightConfig)]
+        if name not in sees:
+            raise ValueError(f"{name!r} has no eyes; from pictures learn: {', '.join(sees)}")
+        sizes |= {"encoder": "pixels", "image": list(data.encoder.image)}
     return policy_class(name).build(sizes | {"action_size": int(data.actions.shape[1])} | config)

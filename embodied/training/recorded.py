@@ -52,7 +52,8 @@ def folder_of(config: TrainConfig) -> Path:
     """Where a training is kept: ``out``, or a folder named after data, learner and seed."""
     kind, _, rest = config.data.rpartition(":")
     data = f"play-{rest}" if kind == "play" else Path(rest).stem
-    name = re.sub(r"[^-\w.]+", "-", f"{config.env or data}-{config.policy.name}-seed{config.seed}")
+    learner = config.policy.name + (f"-{config.encoder}" if config.encoder != "state" else "")
+    name = re.sub(r"[^-\w.]+", "-", f"{config.env or data}-{learner}-seed{config.seed}")
     return Path(config.out) if config.out else Path("runs", "train", name)
 
 
@@ -68,7 +69,7 @@ def train(config: TrainConfig, console: Console | None = None) -> RecordedResult
     out = folder_of(config)
     data = load_recorded(
         config.data, seed=config.seed, threads=config.threads, allow_mixed_physics=config.allow_mixed_physics,
-        console=console,
+        console=console, encoder=config.encoder,
     )  # fmt: skip
     env = _exam_env(config, data)
     if isinstance(config.policy, MultiContextLearnerConfig):

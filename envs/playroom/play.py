@@ -244,14 +244,14 @@ class ScriptedPlay:
             actions, labels,
         )  # fmt: skip
 
-    def collect(self, n_steps: int) -> list[dict[str, Any]]:
+    def collect(self, n_steps: int, poses: bool = False) -> list[dict[str, Any]]:
         """Plays ``n_steps`` steps over all slots (rounded up), going on where the last call ended.
 
         Returns one dict an episode, or piece of one where this call begins or ends inside it: ``facts``
         float32[L+1, NX], ``actions`` float32[L, 5], ``labels`` int8[L, 2] (index in `BEHAVIOURS`; block or
         -1; not for learning), ``state`` float64[S] (the simulator's, at its first row), ``truncated`` and ``lost``
         (how it ended; both False where the call ended first), ``seed``, ``slot``, ``episode``, ``step`` (of its
-        first row in the episode), ``source``.
+        first row in the episode), ``source``; with ``poses`` also ``qpos`` float64[L+1, nq], to draw them from.
         """
         env, n = self.env, self.env.num_envs
         steps = -(-n_steps // n)
@@ -261,6 +261,11 @@ class ScriptedPlay:
         facts[0] = env.facts
         first = np.zeros(n, np.int64)  # row at which each slot's piece begins
         began = facts[0].copy()  # and its first facts
+        positions = env.simulation.qpos
+        width = positions.shape[1] if poses else 0
+        qpos = np.zeros((steps + 1, n, width))
+        qpos[0] = positions[:, :width]
+        posed = qpos[0].copy()
         states = env.get_state()
         offset = self._age.copy()
         pieces: list[dict[str, Any]] = []
@@ -268,6 +273,8 @@ class ScriptedPlay:
         def cut(slot: int, end: int, truncated: bool, lost: bool) -> None:
             rows = facts[first[slot] : end + 1, slot].copy()
             rows[0] = began[slot]
+            drawn = qpos[first[slot] : end + 1, slot].copy()
+            drawn[0] = posed[slot]
             pieces.append(
                 {
                     "facts": rows,
@@ -281,6 +288,7 @@ class ScriptedPlay:
                     "episode": int(env.episodes[slot]),
                     "step": int(offset[slot]),
                     "source": SOURCE,
+                    **({"qpos": drawn} if poses else {}),
                 }
             )
 
@@ -288,6 +296,7 @@ class ScriptedPlay:
             self._act(actions[t], labels[t])
             info = env.step(actions[t])[4]
             facts[t + 1] = env.facts
+            qpos[t + 1] = positions[:, :width]
             self._age += 1
             ended = env.lost | info["bad_physics"] | (self._age >= self.max_episode)
             if ended.any():
@@ -298,6 +307,7 @@ class ScriptedPlay:
                 self._start(slots)
                 first[slots], offset[slots] = t + 1, 0
                 began[slots], states[slots] = env.facts[slots], env.get_state(slots)
+                posed[slots] = positions[slots, :width]
         for slot in range(n):
             if first[slot] < steps:
                 cut(slot, steps, False, False)

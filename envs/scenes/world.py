@@ -236,9 +236,13 @@ class WorldVectorEnv(Remade, VectorEnv):
     @property
     def lit(self) -> dict[str, np.ndarray]:
         """Which lamps shine now: geom name -> bool[n], for a renderer."""
+        return self.lit_in(self.facts)
+
+    def lit_in(self, facts: np.ndarray) -> dict[str, np.ndarray]:
+        """Which lamps shine in rows of facts[n, NX], as `lit`."""
         blocks, slides, lamps = self.sizes
         first = BLOCKS + BLOCK_STRIDE * blocks + 3 * slides
-        return {lamp.name: self.facts[:, first + 3 * k] > 0.5 for k, lamp in enumerate(self.scene.lamps[:lamps])}
+        return {lamp.name: facts[:, first + 3 * k] > 0.5 for k, lamp in enumerate(self.scene.lamps[:lamps])}
 
     def close_extras(self, **kwargs: Any) -> None:
         self.simulation.close()

@@ -1,9 +1,15 @@
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 
-from policies.encoders import make_encoder
+from policies import load_policy
+from policies.act import ACT, ACTConfig
+from policies.encoders import Sight, make_encoder
+from policies.flow_bc import FlowBC, FlowBCConfig
+from policies.gcbc import GCBC, GCBCConfig
 
 
 def generator(seed: int = 0) -> torch.Generator:
@@ -79,3 +85,51 @@ def test_unknown_kinds_and_shapes_are_refused():
         make_encoder("pixels", (3,), 8)
     with pytest.raises(ValueError, match="too small"):
         make_encoder("pixels", (8, 64), 8)
+
+
+def test_sight_sees_both_pictures_together_and_leaves_other_numbers_as_they_are():
+    picture, size = 12 * 16 * 3, 12 * 16 * 3 + 2
+    both = Sight((12, 16), size + picture, size, generator())
+    alone = Sight((12, 16), size + 5, size, generator())
+    assert (both.encoder.shape, both.width) == ((12, 16, 6), 258)
+    assert (alone.encoder.shape, alone.width) == ((12, 16, 3), 256 + 7)
+    x = torch.rand(3, size + picture, generator=generator(1)) * 255
+    seen = both(x)
+    assert seen.shape == (3, 258)
+    torch.testing.assert_close(seen[:, 256:], x[:, picture:size])
+    assert both(x[None]).shape == (1, 3, 258)
+    other = x.clone()
+    other[:, -picture:] = 0.0
+    assert not torch.allclose(both(other)[:, :256], seen[:, :256])
+    torch.testing.assert_close(alone(x[:, : size + 5])[:, 256:], x[:, picture : size + 5])
+
+
+@pytest.mark.parametrize("kind", [FlowBCConfig, GCBCConfig, ACTConfig])
+def test_policies_learn_from_pictures_and_come_back(kind: Any, tmp_path):
+    picture = 12 * 16 * 3
+    sizes: dict[str, Any] = {
+        "feature_size": 2 * picture + 3,
+        "state_size": picture + 3,
+        "action_size": 3,
+        "chunk": 4,
+        "execute": 2,
+    }
+    small: dict[str, Any] = {"width": 16, "heads": 2} if kind is ACTConfig else {"hidden": (16,)}
+    config = kind(**sizes, **small, encoder="pixels", image=(12, 16))
+    policy = {FlowBCConfig: FlowBC, GCBCConfig: GCBC, ACTConfig: ACT}[kind](config)  # type: ignore[arg-type]
+    features = torch.rand(6, sizes["feature_size"], generator=generator(2)).numpy() * 255
+    features[:, picture : picture + 3] = 0.1  # what is no picture has a size of about 1
+    batch = {"features": features, "actions": torch.rand(6, 4, 3).numpy(), "valid": torch.full((6,), 4)}
+    assert policy.update(batch)["loss"] > 0
+    policy.save_pretrained(tmp_path)
+    action, state = policy.predict(features, deterministic=True)
+    again, _ = load_policy(tmp_path).predict(features, deterministic=True)
+    assert action.tolist() == again.tolist()
+    other = features.copy()
+    other[:, -picture:] = 0.0  # of another goal
+    assert policy.predict(other, deterministic=True)[0].tolist() != action.tolist()
+    assert policy.due(None, 6).all() and not policy.due(state, 6).any()
+    _, state = policy.predict(features, state)
+    assert policy.due(state, 6).all()
+    with pytest.raises(ValueError, match=r"image = \(64, 64\) must be \(H, W\) with H·W·3 at most"):
+        kind(**sizes, encoder="pixels", image=(64, 64))

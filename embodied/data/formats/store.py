@@ -14,6 +14,7 @@ from embodied.data.store import EpisodeStore
 
 LAYOUT = "an episode store has layout.json, index.jsonl and one .bin file a column"
 ABOUT = "dataset.json"
+PICTURES = "pictures.bin"  # beside a store of play that was recorded with them: `embodied.data.pictures`
 BATCH = 64  # episodes stored together
 
 
@@ -40,6 +41,8 @@ def read(path: Path) -> Dataset:
             raise DatasetError(f"{path / ABOUT} is damaged ({error}); delete it to read the episodes alone") from error
         if count < expected:
             raise DatasetError(f"{path} holds {count} of the {expected} episodes written; restore its index.jsonl")
+    if (path / PICTURES).is_file():
+        about["notes"] = (f"its pictures ({PICTURES}) are learnt from where they lie, and go into no other format",)
     return Dataset(f"store:{path}", count, load, **about)
 
 
