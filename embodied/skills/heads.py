@@ -51,7 +51,8 @@ class HeadMoved(LibraryError):
 
     def __init__(self, expected: int, current: Head) -> None:
         super().__init__(
-            f"the head is {current.id}, no longer {expected}; look at what was changed meanwhile and commit on {current.id}"
+            f"the head is {current.id}, no longer {expected}; look at what was changed meanwhile and "
+            f"commit on {current.id}"
         )
         self.current = current
 
@@ -91,12 +92,11 @@ def evicted(
                 "some goal; remove one by name, or make the library with a larger capacity"
             )
 
-        def merit(version: str) -> tuple[bool, bool, float, str]:
-            goals = bounds[version]
-            undominated = any(others[version][g] < bound for g, bound in goals.items())
-            return bool(goals), undominated, sum(goals.values()), version
-
-        gone.append(min(free, key=merit))
+        merit = {
+            v: (bool(bounds[v]), any(others[v][g] < b for g, b in bounds[v].items()), sum(bounds[v].values()), v)
+            for v in free
+        }
+        gone.append(min(free, key=merit.__getitem__))
         kept.remove(gone[-1])
     return gone
 

@@ -28,7 +28,7 @@ from __future__ import annotations
 import hashlib
 import json
 import sqlite3
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -49,7 +49,7 @@ from embodied.skills.records import (
     TaughtLesson,
     Usage,
 )
-from embodied.skills.schema import EVIDENCE_COLUMNS, SKILL_COLUMNS
+from embodied.skills.schema import EVIDENCE_COLUMNS, SKILL_COLUMNS, standing_where
 from embodied.skills.statistics import wilson
 from embodied.skills.tables import begin, connect, translated
 from embodied.skills.writer import Round, Writer
@@ -148,10 +148,11 @@ class SkillLibrary:
         columns = "goal, version, schema, status, gate_n, gate_k, confirm_n, confirm_k, created_round"
         return [Status(*row) for row in self._about("status", columns, "goal, version", version, goal)]
 
-    def standing(self, *, status: str | None = None) -> list[Standing]:
-        """What becomes of every version (that has a status), oldest round first."""
-        sql = "SELECT version, schema, created_round, principal, tainted, status FROM standing"
-        rows = self._query(f"{sql} WHERE ?1 IS NULL OR status = ?1 ORDER BY created_round, version", [status])
+    def standing(self, versions: Sequence[str] | None = None) -> list[Standing]:
+        """What becomes of every version (or of those named), oldest round first."""
+        marks = ", ".join(f"?{i + 1}" for i in range(len(versions or ())))
+        condition = "TRUE" if versions is None else f"version IN ({marks})"
+        rows = self._query(f"{standing_where(condition)} ORDER BY created_round, version", versions or ())
         return [Standing(*row[:4], bool(row[4]), row[5]) for row in rows]
 
     def _about(
@@ -218,8 +219,9 @@ class SkillLibrary:
 
     def principals(self) -> list[Principal]:
         """Everyone skills and lessons come from, as last told."""
-        sql = "SELECT name, public_key, trust FROM principals WHERE id IN (SELECT MAX(id) FROM principals GROUP BY name)"
-        return [Principal(*row) for row in self._query(f"{sql} ORDER BY id")]
+        newest = "SELECT MAX(id) FROM principals GROUP BY name"
+        sql = f"SELECT name, public_key, trust FROM principals WHERE id IN ({newest}) ORDER BY id"
+        return [Principal(*row) for row in self._query(sql)]
 
     def principal(self, name: str) -> Principal:
         """A principal by name; LibraryError where unknown."""
@@ -240,7 +242,7 @@ class SkillLibrary:
     def usage(self, version: str | None = None) -> list[Usage]:
         """Uses (of a version) outside of measured sets, oldest first."""
         sql = "SELECT version, goal, head, success, steps FROM usage WHERE ?1 IS NULL OR version = ?1 ORDER BY id"
-        return [Usage(v, goal, head, bool(success), steps) for v, goal, head, success, steps in self._query(sql, [version])]
+        return [Usage(*row[:3], bool(row[3]), row[4]) for row in self._query(sql, [version])]
 
     def lessons(self, schema: str | None = None) -> list[TaughtLesson]:
         """Where a schema (or any) must not be used, in the order it was told."""

@@ -139,7 +139,7 @@ def _sender(library: SkillLibrary, files: dict[str, bytes], path: Path, digest: 
     except SigningError as error:
         raise PackError(f"the pack {path} is signed, and that cannot be checked here: {error}") from error
     known = [principal.name for principal in library.principals() if principal.public_key == entry.public_key]
-    return (known[0] if known else f"key:{entry.public_key[:16]}"), entry.public_key
+    return (known[0] if known else f"key:{entry.public_key}"), entry.public_key
 
 
 def _read(archive: zipfile.ZipFile, path: Path, max_bytes: int) -> dict[str, bytes]:

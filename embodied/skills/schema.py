@@ -141,6 +141,25 @@ _UNSEEN = f"""s.principal <> '{LOCAL}' AND NOT EXISTS (SELECT 1 FROM evidence AS
       WHERE e.version = s.version AND e.kind = 'simulator' AND e.origin = 'local' AND e.successes > 0)"""
 _CANARY = """(SELECT verdict FROM decided AS d JOIN gate_decisions AS g ON g.id = d.decision
       WHERE d.candidate = s.version ORDER BY d.decision DESC LIMIT 1) = 'canary'"""
+
+
+def standing_where(condition: str) -> str:
+    """The rows of ``standing`` for the versions that a condition on the column ``version`` chooses. Said here it finds
+    them by index; said of the view it would be asked of every row there is.
+    """
+    return f"""SELECT version, MAX(schema) AS schema, MAX(created_round) AS created_round, MAX(principal) AS principal,
+    MAX(tainted) AS tainted, CASE MIN(rank) WHEN 0 THEN 'revoked' WHEN 1 THEN 'quarantined' WHEN 2 THEN 'admitted'
+      WHEN 3 THEN 'probation' WHEN 5 THEN 'deprecated' ELSE 'candidate' END AS status
+  FROM (
+    SELECT version, NULL AS schema, NULL AS created_round, NULL AS principal, NULL AS tainted, CASE status
+      WHEN 'revoked' THEN 0 WHEN 'quarantined' THEN 1 WHEN 'admitted' THEN 2 WHEN 'probation' THEN 3
+      WHEN 'candidate' THEN 4 ELSE 5 END AS rank FROM status WHERE {condition}
+    UNION ALL
+    SELECT version, schema, created_round, principal, tainted, CASE WHEN {_REVOKED} THEN 0 WHEN {_UNSEEN} THEN 1
+      WHEN {_LEFT} THEN 5 ELSE 6 END AS rank FROM skills AS s WHERE {condition})
+  GROUP BY version"""
+
+
 VIEWS = {
     "measured": """CREATE VIEW measured AS
   SELECT version, goal,
@@ -163,16 +182,7 @@ VIEWS = {
     WHEN {_CANARY} THEN 'probation'
     ELSE 'admitted' END AS status
   FROM measured AS m JOIN skills AS s USING (version), settings""",
-    "standing": f"""CREATE VIEW standing AS
-  SELECT s.version, s.schema, s.created_round, s.principal, s.tainted, CASE
-    WHEN {_REVOKED} THEN 'revoked'
-    WHEN {_UNSEEN} THEN 'quarantined'
-    WHEN {_LEFT} THEN 'deprecated'
-    ELSE COALESCE(b.status, 'candidate') END AS status
-  FROM skills AS s LEFT JOIN (
-    SELECT version, CASE MIN(instr('admitted probation candidate deprecated', status))
-      WHEN 1 THEN 'admitted' WHEN 10 THEN 'probation' WHEN 20 THEN 'candidate' ELSE 'deprecated' END AS status
-    FROM status GROUP BY version) AS b USING (version)""",
+    "standing": f"CREATE VIEW standing AS {standing_where('TRUE')}",
 }
 _LOCAL_PRINCIPAL = f"INSERT INTO principals (name, public_key, trust) VALUES ('{LOCAL}', NULL, 'own')"
 

@@ -12,7 +12,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-DOMAIN = b"embodied skill pack\x00"  # signed in front of the manifest: a signature for something else is none for a pack
+DOMAIN = b"embodied skill pack\x00"  # signed with the manifest: a signature of something else is none of a pack
 
 
 class SigningError(RuntimeError):

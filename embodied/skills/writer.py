@@ -26,6 +26,9 @@ if TYPE_CHECKING:
     from embodied.skills.library import SkillLibrary
 
 
+CHUNK = 500  # versions asked for in one statement
+
+
 class Writer:
     """What can be written inside a transaction; `index` is the round that the rows belong to."""
 
@@ -159,13 +162,17 @@ class Writer:
             raise HeadMoved(expected_head, head)
         changes: dict[str, dict[str, list[str]]] = {"add": {}, "remove": {}, "evict": {}}
         families: dict[str, set[str]] = {}
+        known = self._known((*change.remove, *change.add))
         for kind, versions in (("remove", change.remove), ("add", change.add)):
             for version in versions:
-                family = self._family(version, kind)
+                family, status = known[version]
+                if kind == "add" and status in ("quarantined", "revoked"):
+                    way = "measure it here first" if status == "quarantined" else "learn the skill anew"
+                    raise LibraryError(f"skill {version[:12]} is {status} and cannot come into the head; {way}")
                 members = families.setdefault(family, set(library.members(family)))
                 if (version in members) == (kind == "add"):
-                    known = "is in the head already" if kind == "add" else "is not in the head"
-                    raise LibraryError(f"skill {version[:12]} {known} ({head.id}); leave it out of the change")
+                    there = "is in the head already" if kind == "add" else "is not in the head"
+                    raise LibraryError(f"skill {version[:12]} {there} ({head.id}); leave it out of the change")
                 (members.add if kind == "add" else members.remove)(version)
                 changes[kind].setdefault(family, []).append(version)
         for family, added in changes["add"].items():
@@ -186,16 +193,16 @@ class Writer:
                     self._insert("members", "version, head, family, change", row)
         return head
 
-    def _family(self, version: str, kind: str) -> str:
-        """A version's family; LibraryError where it must not come into the head."""
-        rows = self.library._query("SELECT schema, status FROM standing WHERE version = ?", [version])
-        if not rows:
-            self.library.skill(version)
-        family, status = rows[0]
-        if kind == "add" and status in ("quarantined", "revoked"):
-            way = "measure it here first" if status == "quarantined" else "learn the skill anew"
-            raise LibraryError(f"skill {version[:12]} is {status} and cannot come into the head; {way}")
-        return family
+    def _known(self, versions: Sequence[str]) -> dict[str, tuple[str, str]]:
+        """Family and status of versions; LibraryError where one is unknown."""
+        found: dict[str, tuple[str, str]] = {}
+        for first in range(0, len(versions), CHUNK):
+            for row in self.library.standing(versions[first : first + CHUNK]):
+                found[row.version] = row.schema, row.status
+        for version in versions:
+            if version not in found:
+                self.library.skill(version)
+        return found
 
     def revoke(self, version: str, reason: str, *, principal: str = LOCAL) -> None:
         """Say that a version must not be used any more, whatever its evidence; it leaves the head."""
