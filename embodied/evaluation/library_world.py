@@ -27,6 +27,10 @@ WORDS = tuple(f"{a}{b}{c}" for a in ("ka", "lo", "mi", "ne", "ru", "sa", "to", "
               for c in ("en", "ar", "is", "om", "ul", "ay", "et"))  # fmt: skip
 
 
+def _words(rng: np.random.Generator, n: int) -> str:
+    return " ".join(WORDS[k] for k in rng.integers(len(WORDS), size=n))
+
+
 def things() -> dict[str, str]:
     """Every thing's name and type."""
     return {f"{kind}{i}": kind for kind, count in TYPES.items() for i in range(count)}
@@ -43,14 +47,14 @@ def skills(n: int, seed: int) -> Iterator[Skill]:
             typed = ", ".join(f"{v}:{k}" for v, k in zip(variables, kinds, strict=True))
             schema = f"{name}({typed}) & known({WORDS[family % len(WORDS)]}{family})"
         literal = f"{name}({', '.join(variables)})"
-        needs = rng.choice(NEEDS, rng.integers(0, 4), replace=False)
+        needs = rng.permutation(len(NEEDS))[: rng.integers(0, 4)]
         hits = int(rng.integers(0, 200))
         yield Skill(
             schema, "", {"number": i}, operator=OperatorFacet(
-                tuple(zip(variables, kinds, strict=True)), tuple(Support(str(x), 50, 60) for x in needs),
+                tuple(zip(variables, kinds, strict=True)), tuple(Support(NEEDS[x], 50, 60) for x in needs),
                 (Support(literal, hits, 200),), (), float(rng.integers(10, 120)), (1.0 + hits, 201.0 - hits),
             ),
-            handbook=HandbookFacet(" ".join(rng.choice(WORDS, 8)), " ".join(rng.choice(WORDS, 6))),
+            handbook=HandbookFacet(_words(rng, 8), _words(rng, 6)),
         )  # fmt: skip
 
 
@@ -85,7 +89,8 @@ def queries(n: int, seed: int) -> Iterator[Query]:
         name, kinds = EFFECTS[rng.integers(len(EFFECTS))]
         wanted = f"{name}({', '.join(str(rng.choice(named[kind])) for kind in kinds)})"
         facts = {f"clear({b})" for b in named["block"]} | {f"reachable({b})" for b in rng.choice(named["block"], 8)}
-        facts |= {f"lit({x})" for x in rng.choice(named["lamp"], 10)} | {f"open({x})" for x in rng.choice(named["drawer"], 3)}
+        facts |= {f"lit({x})" for x in rng.choice(named["lamp"], 10)}
+        facts |= {f"open({x})" for x in rng.choice(named["drawer"], 3)}
         facts |= {"powered(arm)"} if rng.random() < 0.9 else set()
-        text = " ".join(rng.choice(WORDS, 4)) if i % 3 else ""
+        text = _words(rng, 4) if i % 3 else ""
         yield Query((wanted,) if i % 3 < 2 else (), text, frozenset(facts), types)

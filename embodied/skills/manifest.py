@@ -160,12 +160,12 @@ def check_json(value: object, what: str) -> None:
         if depth > DEPTH or seen > NODES:
             limit = f"deeper than {DEPTH} levels" if depth > DEPTH else f"larger than {NODES:,} values"
             raise ManifestError(f"{what} is {limit} and was not read")
-        if isinstance(item, Mapping):
+        if isinstance(item, dict):
             for key in item:
                 if not isinstance(key, str) or not _encodes(key):
                     raise ManifestError(f"{what} has the key {str(key)[:40]!r}; keys are text")
             pile += [(child, depth + 1) for child in item.values()]
-        elif isinstance(item, list | tuple):
+        elif isinstance(item, (list, tuple)):
             pile += [(child, depth + 1) for child in item]
         elif isinstance(item, float) and not math.isfinite(item):
             raise ManifestError(f"{what} has the number {item}; every number must be finite")
@@ -173,7 +173,7 @@ def check_json(value: object, what: str) -> None:
             raise ManifestError(f"{what} has an integer of {item.bit_length()} bits; at most 128")
         elif isinstance(item, str) and not _encodes(item):
             raise ManifestError(f"{what} has the text {item[:40]!r}, which is no Unicode")
-        elif not (item is None or isinstance(item, str | int | float)):
+        elif not (item is None or isinstance(item, (str, int, float))):
             raise ManifestError(f"{what} has a value of type {type(item).__name__}; it must be plain JSON")
 
 
@@ -257,6 +257,8 @@ def _check_text(name: str, text: object, longest: int) -> None:
 
 
 def _encodes(text: str) -> bool:
+    if text.isascii():
+        return True
     try:
         text.encode()
     except UnicodeEncodeError:  # half of a surrogate pair

@@ -81,11 +81,12 @@ class Writer:
             raise LibraryError(
                 f"the skill '{skill.schema}' is empty: give it a policy directory, an operator or a handbook"
             )
-        if self.library._query("SELECT 1 FROM skills WHERE version = ?", [skill.version]):
-            return self.library.skill(skill.version)
+        version = skill.version
+        if self.library._query("SELECT 1 FROM skills WHERE version = ?", [version]):
+            return self.library.skill(version)
         skill = replace(skill, created_round=self.index, tainted=self._is_tainted(skill))
         values = [getattr(skill, name) for name in SKILL_COLUMNS.split(", ")]
-        self._insert("skills", f"version, {SKILL_COLUMNS}", [skill.version, *values])
+        self._insert("skills", f"version, {SKILL_COLUMNS}", [version, *values])
         return skill
 
     def _is_tainted(self, skill: Skill) -> bool:
@@ -116,7 +117,7 @@ class Writer:
         LibraryError for an unknown version or purpose, and for a seed that the version was already measured
         with on the goal: what chose a skill must not prove it too.
         """
-        self.library.skill(item.version)
+        self._require(item.version)
         if item.purpose not in PURPOSES:
             raise LibraryError(f"unknown purpose '{item.purpose}' of evidence; the purposes are {', '.join(PURPOSES)}")
         item = replace(item, round=self.index)
@@ -130,6 +131,11 @@ class Writer:
                 "evidence must come from fresh seeds"
             )
         return item
+
+    def _require(self, version: str) -> None:
+        """LibraryError for an unknown version."""
+        if not self.library._query("SELECT 1 FROM skills WHERE version = ?", [version]):
+            self.library.skill(version)
 
     def _insert(self, table: str, columns: str, values: list[Any]) -> None:
         values = [canonical_json(dict(value)) if isinstance(value, Mapping) else value for value in values]
@@ -249,7 +255,7 @@ class Writer:
 
     def add_usage(self, version: str, goal: str, success: bool, steps: int, *, head: int | None = None) -> Usage:
         """Record one use of a version outside of any measured set; `head` is the current one unless given."""
-        self.library.skill(version)
+        self._require(version)
         item = Usage(version, goal, self.library.head.id if head is None else head, bool(success), int(steps))
         self._insert("usage", "version, goal, head, success, steps",
                      [version, goal, item.head, int(item.success), item.steps])  # fmt: skip
