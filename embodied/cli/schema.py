@@ -221,6 +221,7 @@ class SkillsConfig(Checked):
     """``embodied skills``: what was learnt and kept."""
 
     run: str = option("", "the run directory whose library is meant; empty takes the newest in runs/")
+    key: str = option("", "the file of a private key that signs an exported pack; empty leaves it unsigned")
 
 
 @dataclass

@@ -48,9 +48,7 @@ def translated(path: Path) -> Iterator[None]:
 _RESCUE = "restore it and its -wal file from a copy, or start a new run"
 
 
-def connect(
-    path: Path, readonly: bool, threshold: float | None, capacity: int | None = None
-) -> sqlite3.Connection:
+def connect(path: Path, readonly: bool, threshold: float | None, capacity: int | None = None) -> sqlite3.Connection:
     """Open or create the library's file; LibraryError where it is damaged, foreign, newer or has another
     threshold or capacity.
 
