@@ -1,14 +1,14 @@
 """Behavioural consensus: what a candidate does beside what its neighbours do, from the same states.
 
-Whoever made a skill may have poisoned it: it passes where it is tested and does harm elsewhere. So the candidate and its
-neighbours (admitted, untainted versions of the same schema) are run from the same simulator states, near the declared
-preconditions and in random contexts, and their effects are compared as facts. Two things count against a candidate:
+Whoever made a skill may have poisoned it: it passes where it is tested and does harm elsewhere. So the candidate and
+its neighbours (admitted, untainted versions of the same schema) are run from the same simulator states, near the
+declared preconditions and in random contexts, and their effects are compared as facts. Two things count against it:
 
 * near: it breaks a fact (true before, false after) that every neighbour keeps;
 * random: a fact is after it what it is after no neighbour.
 
 How often an honest skill does so is measured on the neighbours: each beside the others, by the same counts. The
-candidate is flagged where its count is too high for that rate by a one-sided binomial test, at level `LEVEL` for either.
+candidate is flagged where its count is too high for that rate by a one-sided binomial test, at level `LEVEL` each.
 What it broke near becomes lessons: literals under which the schema must not be used, which the planner obeys.
 """
 
@@ -66,7 +66,7 @@ class Consensus:
 def neighbours_of(library: SkillLibrary, version: str, most: int = NEIGHBOURS) -> list[str]:
     """Admitted, untainted versions of the same schema with a policy, the youngest first."""
     schema = library.skill(version).schema
-    standing = [row for row in library.standing([s.version for s in library.skills(schema) if s.artifact])]
+    standing = library.standing([skill.version for skill in library.skills(schema) if skill.artifact])
     good = [row.version for row in standing if row.status == "admitted" and not row.tainted and row.version != version]
     return good[::-1][:most]
 

@@ -23,6 +23,7 @@ from embodied.skills.statistics import CONFIDENCE, quantile
 APPLICATION = 0x454D4253  # "EMBS" in the file's header
 Z_SQUARED = quantile(CONFIDENCE) ** 2  # two-sided 95 %, as in every report
 PATIENCE = 30.0  # seconds that a transaction waits for other writers
+CHECKED = 32 << 20  # bytes up to which a file is read for damage when it is opened
 CHECKPOINT = 4000  # pages of 4 KiB in the WAL before a commit moves them into the file; a rare and slow commit
 
 
@@ -170,6 +171,9 @@ def _check(connection: sqlite3.Connection, path: Path, threshold: float | None, 
 
 
 def _quick_check(connection: sqlite3.Connection, path: Path) -> None:
+    """LibraryError where SQLite finds damage. A large file is not read for it: `SkillLibrary.verify` does that."""
+    if path.stat().st_size > CHECKED:
+        return
     report = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
     if report != "ok":
         raise LibraryError(f"the library {path} is damaged ({' '.join(report.split())}); {_RESCUE}")
