@@ -65,7 +65,7 @@ class SkillIndex:
     """Columns over the versions of a library's head. Literals are numbered; number 0 is always true.
 
     alive bool[n], status uint8[n] (position in `STATUSES`), kinds uint64[n] (bits of parameter types), beta
-    float64[n, 2] (success), needs int32[n, P] (preconditions), vectors float32[n, D].
+    float64[n, 2] (success), needs: columns int32[n] (preconditions, filled up with 0), vectors float32[n, D].
     """
 
     def __init__(self, library: SkillLibrary, encoder: Encoder = embed) -> None:
@@ -86,13 +86,14 @@ class SkillIndex:
         self.status = np.zeros(0, np.uint8)
         self.kinds = np.zeros(0, np.uint64)
         self.beta = np.zeros((0, 2))
-        self.needs = np.zeros((0, 2), np.int32)
+        self.needs = [np.zeros(0, np.int32)]
+        self._size = 0
         self.vectors = np.zeros((0, encoder([""]).shape[1]), np.float32)
         self.follow()
 
     def __len__(self) -> int:
         """Versions in the head."""
-        return int(self.alive[: len(self.versions)].sum())
+        return self._size
 
     def follow(self) -> int:
         """Take in what was committed since the last call; the number of versions looked at."""
@@ -119,6 +120,7 @@ class SkillIndex:
             if version in self.row_of:
                 self.alive[self.row_of[version]] = inside
         self.head = newest
+        self._size = int(self.alive.sum()) if changes else self._size
         return len(wanted)
 
     def rows_with(self, word: str) -> np.ndarray:
@@ -183,17 +185,19 @@ class SkillIndex:
         if n <= self._room:
             return
         self._room = max(n, 2 * self._room, 1024)
-        for name in ("alive", "status", "kinds", "beta", "needs", "vectors"):
-            old = getattr(self, name)
-            new = np.zeros((self._room, *old.shape[1:]), old.dtype)
-            new[: len(old)] = old
-            setattr(self, name, new)
+
+        def grown(old: np.ndarray) -> np.ndarray:
+            return np.concatenate([old, np.zeros((self._room - len(old), *old.shape[1:]), old.dtype)])
+
+        for name in ("alive", "status", "kinds", "beta", "vectors"):
+            setattr(self, name, grown(getattr(self, name)))
+        self.needs = [grown(column) for column in self.needs]
 
     def _need(self, row: int, needs: Sequence[int]) -> None:
-        if len(needs) > self.needs.shape[1]:
-            more = np.zeros((self._room, len(needs) - self.needs.shape[1]), np.int32)
-            self.needs = np.concatenate([self.needs, more], axis=1)
-        self.needs[row, : len(needs)] = needs
+        while len(needs) > len(self.needs):
+            self.needs.append(np.zeros(self._room, np.int32))
+        for column, number in zip(self.needs, needs, strict=False):
+            column[row] = number
 
     def _literal(self, text: str) -> int:
         if text not in self._literal_ids:

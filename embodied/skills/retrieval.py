@@ -14,9 +14,10 @@ is a `CapabilityGap`, which says what stood in the way of how many, and becomes 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -87,52 +88,43 @@ class CapabilityGap:
         return f"no skill serves {said}: {stood}"
 
 
-@dataclass
-class _Search:
-    """One query on its way: counts of what was turned away."""
-
-    index: SkillIndex
-    query: Query
-    filtered: dict[str, int] = field(default_factory=dict)
-
-    def keep(self, name: str, rows: np.ndarray, passed: np.ndarray) -> np.ndarray:
-        self.filtered[name] = self.filtered.get(name, 0) + int(len(rows) - passed.sum())
-        return rows[passed]
-
-
 def retrieve(
     index: SkillIndex, query: Query, k: int = 10, rng: np.random.Generator | int = 0
 ) -> list[Retrieved] | CapabilityGap:
-    """At most k versions of the index's head, the best first, or the gap. The same seed gives the same answer."""
+    """At most k versions of the index's head, the best first, or the gap. The same seed gives the same answer.
+
+    A query of words alone looks at versions that have one of them, and at all others where none of those passes.
+    """
+    text = _text(index, query.text)
     search = _Search(index, query)
-    rows, covered = _matching(search)
+    rows, covered = search.passing(text)
+    if not len(rows) and "words" in search.filtered:
+        search = _Search(index, query)
+        rows, covered = search.passing(None)
     if not len(rows):
         return CapabilityGap(query.wanted, query.text, search.filtered)
-    rng = np.random.default_rng(rng)
-    text = _text(index, rows, query.text)
-    relevance = COVERED * covered.sum(axis=1) / max(1, len(query.wanted)) + TEXT * text
-    vector = index.encoder([query.text])[0] if query.text else None
-    if vector is not None:
-        every = 4 * len(rows) > len(index.versions)  # reading all in order is faster than many here and there
-        cosine = (index.vectors[: len(index.versions)] @ vector)[rows] if every else index.vectors[rows] @ vector
+    share = text[rows]
+    relevance = TEXT * share + COVERED * covered.sum(axis=1, dtype=np.float32) / max(1, len(query.wanted))
+    cosine = np.zeros(len(rows), np.float32)
+    if query.text:
+        vector, n = index.encoder([query.text])[0], len(index.versions)
+        every = 2 * len(rows) > n  # then reading all in order is faster
+        cosine = (index.vectors[:n] @ vector)[rows] if every else index.vectors[rows] @ vector
         relevance += COSINE * cosine
-    else:
-        cosine = np.zeros(len(rows), np.float32)
-    beta = index.beta[rows]
     if len(rows) > SHORT:
-        total = beta.sum(axis=1)
+        beta = index.beta[rows]
+        total = beta[:, 0] + beta[:, 1]
         mean = beta[:, 0] / total
         hope = relevance + SUCCESS * (mean + 2 * np.sqrt(mean * (1 - mean) / (total + 1)))
         short = np.argpartition(-hope, SHORT)[:SHORT]
-        rows, covered, text, cosine, relevance, beta = (
-            part[short] for part in (rows, covered, text, cosine, relevance, beta)
-        )
-    draw = rng.beta(beta[:, 0], beta[:, 1])
+        rows, covered, share, cosine, relevance = (part[short] for part in (rows, covered, share, cosine, relevance))
+    beta = index.beta[rows]
+    draw = np.random.default_rng(rng).beta(beta[:, 0], beta[:, 1])
     score = relevance + SUCCESS * draw
     return [
         Retrieved(
             index.versions[rows[i]], index.schemas[rows[i]], float(score[i]),
-            {"covered": float(covered[i].sum()), "text": float(text[i]), "cosine": float(cosine[i]),
+            {"covered": float(covered[i].sum()), "text": float(share[i]), "cosine": float(cosine[i]),
              "draw": float(draw[i]), "success": float(beta[i, 0] / beta[i].sum())},
             tuple(literal for literal, does in zip(query.wanted, covered[i], strict=True) if does),
         )
@@ -156,47 +148,92 @@ def proposals(gap: CapabilityGap) -> list[Record]:
 
 
 # ---------------------------------------------------------------------- hard filters
-def _matching(search: _Search) -> tuple[np.ndarray, np.ndarray]:
-    """Rows int64[m] that pass every hard filter, and which wanted literal each brings about, bool[m, wanted]."""
-    index, query = search.index, search.query
-    n = len(index.versions)
-    facts = None if query.facts is None else _Facts(query.facts)
-    covered = np.zeros((n, len(query.wanted)), np.bool_)  # and the precondition holds
-    effect, able = np.zeros(n, np.bool_), np.ones(n, np.bool_)
-    for column, text in enumerate(query.wanted):
-        for pattern, needs, rows in _effects(index, text):
-            binding = _bound(pattern, literal_of(text)[1], query.types)
-            if binding is None:
-                continue
-            effect[rows] = True
-            holds = np.True_ if facts is None else _truth(index, needs, binding, facts)[index.needs[rows]].all(axis=1)
-            covered[rows, column] |= holds
-    if query.wanted:
-        able = covered.any(axis=1)
-    elif facts is not None:
-        able = _truth(index, range(1, len(index.literals)), {}, facts)[index.needs[:n]].all(axis=1)
-    rows = np.flatnonzero(index.alive[:n])
-    if query.wanted:
-        rows = search.keep("effect", rows, effect[rows])
-    if query.schemas is not None:
-        allowed = np.zeros(n, np.bool_)
-        for schema in query.schemas:
-            if schema in index.families:
-                allowed[index.families[schema].array] = True
-        rows = search.keep("schema", rows, allowed[rows])
-    asked = np.isin(np.arange(len(STATUSES)), [STATUSES.index(status) for status in query.statuses])
-    rows = search.keep("status", rows, asked[index.status[rows]])
-    if query.types is not None:
-        rows = search.keep("types", rows, index.kinds[rows] & _missing(index, set(query.types.values())) == 0)
-    rows = search.keep("precondition", rows, able[rows])
-    return rows, covered[rows]
+@dataclass
+class _Search:
+    """One query on its way: how many versions each filter has turned away."""
+
+    index: SkillIndex
+    query: Query
+    filtered: dict[str, int] = field(default_factory=dict)
+
+    def passing(self, text: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
+        """Rows int64[m] that pass every filter, and which wanted literal each brings about, bool[m, wanted]. `text`
+        float32[n]: where given, a query of words alone passes rows above 0.
+        """
+        index, query = self.index, self.query
+        n = len(index.versions)
+        fitting = [
+            (column, binding, needs, rows)
+            for column, literal in enumerate(query.wanted)
+            for arguments, needs, rows in _effects(index, literal)
+            if (binding := _bound(arguments, _parsed(literal)[1], query.types)) is not None
+        ]
+        chosen = index.alive[:n]
+        if query.wanted:
+            effect = np.zeros(n, np.bool_)
+            for *_, rows in fitting:
+                effect[rows] = True
+            chosen = chosen & effect
+        elif text is not None and text.any():
+            chosen = chosen & (text > 0)
+        rows = np.flatnonzero(chosen)
+        if query.wanted or (text is not None and text.any()):
+            self.filtered["effect" if query.wanted else "words"] = len(index) - len(rows)
+        if query.schemas is not None:
+            allowed = np.zeros(n, np.bool_)
+            for schema in query.schemas:
+                if schema in index.families:
+                    allowed[index.families[schema].array] = True
+            rows = self._keep("schema", rows, allowed[rows])
+        asked = np.array([status in query.statuses for status in STATUSES])
+        rows = self._keep("status", rows, asked[index.status[rows]])
+        if query.types is not None:
+            missing = _missing(index, set(query.types.values()))
+            rows = self._keep("types", rows, index.kinds[rows] & missing == 0)
+        return self._able(rows, fitting)
+
+    def _keep(self, name: str, rows: np.ndarray, passed: np.ndarray) -> np.ndarray:
+        kept = rows[passed]
+        self.filtered[name] = len(rows) - len(kept)
+        return kept
+
+    def _able(self, rows: np.ndarray, fitting: Sequence[Any]) -> tuple[np.ndarray, np.ndarray]:
+        """Of the rows those whose precondition holds, and what each brings about."""
+        index, query = self.index, self.query
+        facts = None if query.facts is None else _Facts(query.facts)
+        if not query.wanted:
+            if facts is not None and len(rows):
+                truth = _truth(index, range(1, len(index.literals)), {}, facts)
+                rows = self._keep("precondition", rows, _hold(index, truth, rows))
+            return rows, np.zeros((len(rows), 0), np.bool_)
+        left, covered = (np.zeros((len(index.versions), k), np.bool_) for k in (1, len(query.wanted)))
+        left[rows] = True
+        for column, binding, needs, able in fitting:
+            able = able[left[able, 0]]
+            if facts is not None and len(able):
+                able = able[_hold(index, _truth(index, needs, binding, facts), able)]
+            covered[able, column] = True
+        found = covered[rows]
+        holds = found.any(axis=1)
+        return self._keep("precondition", rows, holds), found[holds]
+
+
+_parsed = lru_cache(maxsize=1 << 14)(literal_of)
+
+
+def _hold(index: SkillIndex, truth: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    """bool[m]: rows all of whose preconditions are true."""
+    holds = truth[index.needs[0][rows]]
+    for column in index.needs[1:]:
+        holds &= truth[column[rows]]
+    return holds
 
 
 def _effects(index: SkillIndex, wanted: str) -> list[tuple[tuple[str, ...], Iterable[int], np.ndarray]]:
     """Arguments, preconditions and rows of each pattern with a wanted literal's predicate, sign and number of
     arguments.
     """
-    name, arguments, sign = literal_of(wanted)
+    name, arguments, sign = _parsed(wanted)
     found = index.effects.get((name, sign, len(arguments)), {})
     return [(pattern[2], effect.needs, effect.rows.array) for pattern, effect in found.items()]
 
@@ -234,7 +271,7 @@ class _Facts:
         self.of: dict[str, set[tuple[str, ...]]] = {}
         for atom in atoms:
             try:
-                name, arguments, sign = literal_of(atom)
+                name, arguments, sign = _parsed(atom)
             except ManifestError as error:
                 raise LibraryError(f"a query's facts cannot be: {error}") from error
             if sign:
@@ -262,15 +299,15 @@ def _truth(index: SkillIndex, numbers: Iterable[int], binding: Mapping[str, str]
 
 
 # ---------------------------------------------------------------------- text
-def _text(index: SkillIndex, rows: np.ndarray, text: str) -> np.ndarray:
-    """float32[m] in 0 … 1: how much of a text's words, the rare ones counting more, each row has."""
+def _text(index: SkillIndex, text: str) -> np.ndarray:
+    """float32[n] in 0 … 1: how much of a text's words, the rare ones counting more, each row has."""
     n = len(index.versions)
-    asked = list(dict.fromkeys(words(text)))[:WORDS]
     score = np.zeros(n, np.float32)
     total = 0.0
-    for word in asked:
+    for word in list(dict.fromkeys(words(text)))[:WORDS]:
         found = index.rows_with(word)
         weight = float(np.log1p((n - len(found) + 0.5) / (len(found) + 0.5)))
         total += weight
-        score[found] += np.float32(weight)
-    return score[rows] / np.float32(total) if total > 0 else score[rows]
+        if len(found):
+            score[found] += np.float32(weight)
+    return score / np.float32(total) if total > 0 else score
