@@ -207,11 +207,12 @@ def test_what_was_recorded_cannot_be_changed_even_by_hand(library: SkillLibrary,
         tx.add_gate_decision(GOAL, 0, [version], {}, "accepted", "")
         tx.revoke(version, "no")
     connection = sqlite3.connect(library.path)
+    column = connection.execute(f"PRAGMA table_info({table})").fetchone()[1]
     for statement in (
-        f"UPDATE {table} SET rowid = rowid" if table in ("usage", "lessons") else f"UPDATE {table} SET version = version"
-        if table in ("members", "revocations") else f"DELETE FROM {table}",
-        f"DELETE FROM {table}", f"INSERT OR REPLACE INTO {table} SELECT * FROM {table}",
-    ):  # fmt: skip
+        f"UPDATE {table} SET {column} = {column}",
+        f"DELETE FROM {table}",
+        f"INSERT OR REPLACE INTO {table} SELECT * FROM {table}",
+    ):
         with pytest.raises(sqlite3.IntegrityError, match=f"{table} are immutable"):
             connection.execute(statement)
     connection.close()
