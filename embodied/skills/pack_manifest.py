@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, StringConstraints, ValidationError
 
 from embodied.core import Skill
-from embodied.skills.manifest import ManifestError, check_json, check_symbols, facets_from_dict
+from embodied.skills.manifest import ManifestError, check_json, check_symbols, facets_from_dict, literal_of
 from embodied.skills.records import Evidence, TaughtLesson
 from envs.goals import Goal, GoalError
 from envs.scenes.words import PREDICATES as SCENE_PREDICATES
@@ -135,21 +135,21 @@ def read_manifest(data: bytes, path: Path) -> Manifest:
         raise PackError(f"the pack {path} has a bad manifest ({str(error)[:200]})") from error
     if isinstance(found, int) and found > FORMAT:
         raise PackError(f"the pack {path} is of format {found}, this version reads formats 1 to {FORMAT}")
-    return _validated(Manifest1 if found == 1 else Manifest2, data, path)
+    return _validated(Manifest1 if found == 1 else Manifest2, data, path, "manifest")
 
 
 def read_signature(data: bytes, path: Path) -> SignatureEntry:
     """The signature that came with a pack; PackError where it is none."""
-    return _validated(SignatureEntry, data, path)
+    return _validated(SignatureEntry, data, path, "signature")
 
 
-def _validated(model: type[Any], data: bytes, path: Path) -> Any:
+def _validated(model: type[Any], data: bytes, path: Path, what: str) -> Any:
     try:
         return model.model_validate_json(data)
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(map(str, first["loc"]))
-        raise PackError(f"the pack {path} has a bad manifest ({place}: {first['msg']})") from error
+        raise PackError(f"the pack {path} has a bad {what} ({place}: {first['msg']})") from error
 
 
 def skills_of(manifest: Manifest, path: Path, provenance: dict[str, Any], principal: str) -> list[Skill]:
@@ -192,3 +192,16 @@ def evidence_of(manifest: Manifest, path: Path) -> list[Evidence]:
             raise PackError(f"the pack {path} has evidence on '{e.goal}' that cannot be: {e.successes} of {e.n}")
         rows.append(Evidence(e.goal, e.version, e.kind, e.purpose, e.seed, e.n, e.successes, -1, "foreign", e.versions))
     return rows
+
+
+def lessons_of(manifest: Manifest, path: Path) -> list[TaughtLesson]:
+    """What the sender warns of; who says so is filled in by whoever takes it in."""
+    lessons = []
+    for entry in manifest.lessons if isinstance(manifest, Manifest2) else ():
+        try:
+            for literal in entry.literals:
+                literal_of(literal)
+        except ManifestError as error:
+            raise PackError(f"the pack {path} has a bad lesson: {error}") from error
+        lessons.append(TaughtLesson(entry.schema_, tuple(entry.literals), entry.reason, "", entry.tainted))
+    return lessons

@@ -24,12 +24,12 @@ from pathlib import Path
 from embodied.core import Skill
 from embodied.data.durable import replace_file
 from embodied.skills.artifacts import FILES, check_finite
-from embodied.skills.library import LibraryError, SkillLibrary, Writer
+from embodied.skills.library import SkillLibrary, Writer
 from embodied.skills.pack_manifest import (
     Manifest,
-    Manifest2,
     PackError,
     evidence_of,
+    lessons_of,
     manifest_of,
     read_manifest,
     read_signature,
@@ -106,7 +106,7 @@ def import_pack(
     name, public_key = _sender(tx.library, files, path, digest)
     manifest = read_manifest(files.pop(MANIFEST), path)
     skills = skills_of(manifest, path, {"pack": digest}, name)
-    evidence = evidence_of(manifest, path)
+    evidence, lessons = evidence_of(manifest, path), lessons_of(manifest, path)
     _check_files(manifest, files, path)
     with tempfile.TemporaryDirectory() as folder:
         artifacts = sorted({skill.artifact for skill in skills} - {""})
@@ -118,11 +118,8 @@ def import_pack(
     stored = [tx.insert(skill) for skill in skills]
     for item in evidence:
         tx.record(item)
-    for lesson in manifest.lessons if isinstance(manifest, Manifest2) else ():
-        try:
-            tx.add_lesson(lesson.schema_, lesson.literals, lesson.reason, principal=name, tainted=lesson.tainted)
-        except LibraryError as error:
-            raise PackError(f"the pack {path} has a bad lesson: {error}") from error
+    for lesson in lessons:
+        tx.add_lesson(lesson.schema, lesson.literals, lesson.reason, principal=name, tainted=lesson.tainted)
     return stored
 
 

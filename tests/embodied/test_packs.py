@@ -207,7 +207,7 @@ def test_weights_that_are_not_finite_are_refused(tmp_path: Path, made: tuple[Pat
             write_checkpoint(tmp_path / "q", "random", {}, {"weight": np.array([NAN], np.float32)})
             skill = tx.add_skill("open(drawer)", tmp_path / "q")
         pack = export_pack(library, [skill.version], tmp_path / "bad.zip")
-    with pytest.raises(PackError, match="damaged policy .*'weight' are not all finite"):
+    with pytest.raises(PackError, match=r"damaged policy .*'weight' are not all finite"):
         take_in(pack, tmp_path / "away")
 
 
@@ -254,7 +254,7 @@ def test_a_signature_makes_a_known_sender_and_a_bad_one_is_refused(tmp_path: Pat
     for change in (forged, other_key):
         with pytest.raises(PackError, match="has a signature that is not of its content"):
             take_in(rewritten(signed, change), tmp_path / "forged")
-    with pytest.raises(PackError, match="bad manifest .*signature"):
+    with pytest.raises(PackError, match=r"bad signature \(algorithm: Field required"):
         take_in(rewritten(signed, lambda e: e.update({"signature.json": b"{}"})), tmp_path / "forged")
     with SkillLibrary.open(tmp_path / "forged" / "library.sqlite") as library:
         assert library.skills() == [] and list(library.artifacts) == []

@@ -163,7 +163,7 @@ def test_the_columns_follow_head_evidence_decisions_and_revocations(library: Ski
 
 def test_bad_queries_are_one_sentence():
     for values, sentence in (
-        ({}, "needs words"), ({"wanted": ("on(?a, red)",)}, "has a variable"), ({"wanted": ("fly",)}, "is not a literal"),
+        ({}, "needs words"), ({"wanted": ("on(?a, red)",)}, "has a variable"), ({"wanted": ("fly",)}, "is not a lit"),
         ({"wanted": ("lit(lamp)",) * 17}, "too many"), ({"text": "x", "statuses": ("best",)}, "unknown status 'best'"),
     ):  # fmt: skip
         with pytest.raises(LibraryError, match=sentence):
