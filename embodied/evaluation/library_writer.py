@@ -192,6 +192,7 @@ def _damage(path: Path, said: set[tuple[str, int]]) -> list[str]:
     try:
         with SkillLibrary.open(path, readonly=True) as library:
             library.verify()
+            library._query("BEGIN")  # heads and members as of one moment: others go on writing
             there = {
                 (version, head.id)
                 for head in library.heads()

@@ -79,7 +79,7 @@ def judge(
     random: Any,
     facts: Sequence[str],
     *,
-    learn: Callable[[np.ndarray, np.ndarray, np.ndarray], Sequence[tuple[str, ...]]] | None = None,
+    learn: Callable[..., Sequence[tuple[str, ...]]] | None = None,
 ) -> Consensus:
     """Compares a candidate with its neighbours from the states `near` its preconditions and from `random` ones, which
     are passed on to `execute`; `facts` are the names of what it returns.
@@ -99,7 +99,7 @@ def judge(
     words = [f"{part.count} of {part.n} {where} (neighbours: {part.rate:.1%}, p = {part.p:.2g})"
              for where, part in zip(("breaks near its preconditions", "differences in random contexts"), found,
                                     strict=True)]  # fmt: skip
-    lessons = tuple(learn(close[0][0], close[0][1], broke[0].any(axis=1))) if learn is not None and flagged else ()
+    lessons = tuple(learn(close[0][0], close[0][1], np.any(broke[0], axis=1))) if learn is not None and flagged else ()
     return Consensus(
         candidate, tuple(neighbours), found[0], found[1], flagged,
         f"{'flagged' if flagged else 'in keeping with its neighbours'}: {'; '.join(words)}", lessons,

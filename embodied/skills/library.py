@@ -153,7 +153,7 @@ class SkillLibrary:
         marks = ", ".join(f"?{i + 1}" for i in range(len(versions or ())))
         condition = "TRUE" if versions is None else f"version IN ({marks})"
         rows = self._query(f"{standing_where(condition)} ORDER BY created_round, version", versions or ())
-        return [Standing(*row[:4], bool(row[4]), row[5]) for row in rows]
+        return [Standing(a, b, c, d, bool(tainted), status) for a, b, c, d, tainted, status in rows]
 
     def _about(
         self, table: str, columns: str, order: str, version: str | None, goal: str | None
@@ -192,11 +192,15 @@ class SkillLibrary:
     def head(self) -> Head:
         """The current head; `embodied.skills.heads.ROOT` before the first commit."""
         rows = self._query("SELECT * FROM heads ORDER BY id DESC LIMIT 1")
-        return Head(*rows[0][:4], self._json(rows[0][4])) if rows else ROOT
+        return self._head(rows[0]) if rows else ROOT
+
+    def _head(self, row: tuple[Any, ...]) -> Head:
+        number, parent, digest, principal, changes = row
+        return Head(number, parent, digest, principal, self._json(changes))
 
     def heads(self) -> list[Head]:
         """The whole chain, oldest first."""
-        return [Head(*row[:4], self._json(row[4])) for row in self._query("SELECT * FROM heads ORDER BY id")]
+        return [self._head(row) for row in self._query("SELECT * FROM heads ORDER BY id")]
 
     def at(self, head: int | None = None) -> Snapshot:
         """The versions of a head (the current one), pinned: what others write changes nothing in it."""
@@ -209,7 +213,7 @@ class SkillLibrary:
         for family, version, change, _ in self._query(sql, [number]):
             if change == "add":
                 families.setdefault(family, []).append(version)
-        pinned = Head(*found[0][:4], self._json(found[0][4])) if found else ROOT
+        pinned = self._head(found[0]) if found else ROOT
         return Snapshot(self, pinned, {family: tuple(versions) for family, versions in families.items()})
 
     def members(self, family: str) -> list[str]:
@@ -242,7 +246,7 @@ class SkillLibrary:
     def usage(self, version: str | None = None) -> list[Usage]:
         """Uses (of a version) outside of measured sets, oldest first."""
         sql = "SELECT version, goal, head, success, steps FROM usage WHERE ?1 IS NULL OR version = ?1 ORDER BY id"
-        return [Usage(*row[:3], bool(row[3]), row[4]) for row in self._query(sql, [version])]
+        return [Usage(a, goal, head, bool(hit), steps) for a, goal, head, hit, steps in self._query(sql, [version])]
 
     def lessons(self, schema: str | None = None) -> list[TaughtLesson]:
         """Where a schema (or any) must not be used, in the order it was told."""

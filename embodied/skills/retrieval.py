@@ -117,7 +117,8 @@ def retrieve(
         mean = beta[:, 0] / total
         hope = relevance + SUCCESS * (mean + 2 * np.sqrt(mean * (1 - mean) / (total + 1)))
         short = np.argpartition(-hope, SHORT)[:SHORT]
-        rows, covered, share, cosine, relevance = (part[short] for part in (rows, covered, share, cosine, relevance))
+        rows, covered = rows[short], covered[short]
+        share, cosine, relevance = share[short], cosine[short], relevance[short]
     beta = index.beta[rows]
     draw = np.random.default_rng(rng).beta(beta[:, 0], beta[:, 1])
     score = relevance + SUCCESS * draw
@@ -214,7 +215,7 @@ class _Search:
                 able = able[_hold(index, _truth(index, needs, binding, facts), able)]
             covered[able, column] = True
         found = covered[rows]
-        holds = found.any(axis=1)
+        holds = np.asarray(found.any(axis=1))
         return self._keep("precondition", rows, holds), found[holds]
 
 

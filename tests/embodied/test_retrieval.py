@@ -167,7 +167,7 @@ def test_bad_queries_are_one_sentence():
         ({"wanted": ("lit(lamp)",) * 17}, "too many"), ({"text": "x", "statuses": ("best",)}, "unknown status 'best'"),
     ):  # fmt: skip
         with pytest.raises(LibraryError, match=sentence):
-            Query(**values)
+            Query(**values)  # type: ignore[arg-type]
 
 
 def test_a_made_up_library_is_filled_and_searched(tmp_path: Path):
