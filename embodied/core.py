@@ -13,11 +13,13 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from embodied.skills.manifest import HandbookFacet, OperatorFacet, PolicyFacet, facets_to_dict
 from embodied.skills.statistics import wilson
 
 SOURCES = ("scripted-play", "practice", "evaluation", "ask", "oracle", "external")
 EVIDENCE_KINDS = ("simulator", "judge", "language")  # in falling rank; only the first admits a skill
-PURPOSES = ("screen", "gate", "confirm", "regression")
+PURPOSES = ("screen", "gate", "confirm", "regression", "smoke", "probe", "canary")  # append only: seeds count in it
+LOCAL = "local"  # the principal that learns here
 ADMISSION_THRESHOLD = 0.8  # what lower bounds of a success rate must reach, unless configured otherwise
 OPERATOR_ROLES = ("precondition", "effect")
 
@@ -107,8 +109,9 @@ class Skill:
 
     `schema` is lifted literals ("on(?a:block, ?b:block)"), `artifact` the hash of a policy directory,
     `conditioning` how the artifact is told what to do (goal, latent code, adapter), `signature` the typed
-    arguments, `parent` the version it was made from. Provenance (who, when, from what data) is recorded but
-    is not part of the identity.
+    arguments, `parent` the version it was made from; `policy`, `operator` and `handbook` are its facets, where it has
+    them (a skill without a policy of its own has the artifact ""). Provenance (who, when, from what data), the
+    principal it came from and whether it is tainted are recorded but are not part of the identity.
     """
 
     schema: str
@@ -118,11 +121,22 @@ class Skill:
     parent: str | None = None
     provenance: Mapping[str, object] = field(default_factory=dict)
     created_round: int = -1
+    policy: PolicyFacet | None = None
+    operator: OperatorFacet | None = None
+    handbook: HandbookFacet | None = None
+    principal: str = LOCAL
+    tainted: bool = False
+
+    @property
+    def facets(self) -> dict[str, object]:
+        """The facets that are there, as JSON values by name."""
+        return facets_to_dict(self.policy, self.operator, self.handbook)
 
     @property
     def version(self) -> str:
-        """sha256 (hex) of what the skill is: schema, artifact, conditioning, signature and parent."""
+        """sha256 (hex) of what the skill is: schema, artifact, conditioning, signature, parent, and facets if any."""
         identity = [self.schema, self.artifact, dict(self.conditioning), dict(self.signature), self.parent]
+        identity += [self.facets] if self.facets else []
         return hashlib.sha256(canonical_json(identity).encode()).hexdigest()
 
 

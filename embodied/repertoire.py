@@ -64,8 +64,8 @@ class Repertoire:
 
         found: dict[str, dict[str, list[Any]]] = {}  # schema → goal → admitted skills, oldest first
         for row in sorted(library.status(), key=lambda row: (row.created_round, row.version)):
-            if row.status == "admitted":
-                found.setdefault(row.schema, {}).setdefault(row.goal, []).append(library.skill(row.version))
+            if row.status == "admitted" and (skill := library.skill(row.version)).artifact:
+                found.setdefault(row.schema, {}).setdefault(row.goal, []).append(skill)
         out, loaded = cls(), {}
         for schema, goals in sorted(found.items()):
             chosen = {goal: _steadiest(skills, goal) for goal, skills in goals.items()}
@@ -79,6 +79,9 @@ class Repertoire:
                 out.actors[name], out.versions[name] = loaded[artifact], version
                 out.acts |= {goal: name for goal, skill in chosen.items() if skill.version == version}
             out.operators[schema] = Operator.from_dict(operators[schema]) if schema in operators else Operator(schema)
+            for lesson in library.lessons(schema):
+                if not lesson.tainted:
+                    out.operators[schema].learn_lesson(lesson.literals, lesson.reason)
         return out
 
     @property

@@ -19,7 +19,7 @@ COMMANDS = {
     "discover": "skills nobody asked for: one policy, a code a skill, several critics (continues after a kill)",
     "ask": "carry out an instruction in plain English with the skills that were learnt",
     "eval": "measure a run's skills, or the held-out instructions, on fresh episodes",
-    "skills": "list, show, export and import what was kept",
+    "skills": "list, show, export, import and revoke what was kept",
     "report": "write the run as one HTML file",
     "view": "look at a world, in the viewer or as a video",
     "data": "record play, and take data sets from one format to another",

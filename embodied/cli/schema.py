@@ -281,6 +281,7 @@ class SkillsConfig(Checked):
     data: str = option("", "gate: the play to look for skills in, as embodied train takes it (play:STEPS, store:PATH)")
     seed: int = option(0, "gate: same seed, same decisions", low=0)
     gate: GateConfig = option(GateConfig, "")
+    key: str = option("", "the file of a private key that signs an exported pack; empty leaves it unsigned")
 
 
 @dataclass

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +20,7 @@ SHORT = 12  # characters of a version hash that are printed
 
 
 def run(arguments: Arguments) -> int:
-    """List, show, export or import."""
+    """List, show, export, import, revoke …"""
     from embodied import runs
     from embodied.cli.config import compose
 
@@ -30,21 +32,31 @@ def run(arguments: Arguments) -> int:
         raise UsageError(f"embodied skills {usage}")
     if word == "gate":
         return gate(runs.find(config.run), config)
-    if config != SkillsConfig(run=config.run):
+    if config != SkillsConfig(run=config.run, key=config.key):
         raise UsageError(f"data=, seed= and gate.* are about embodied skills gate, not {word}")
+    if word == "key":
+        return make_key(rest[0])
+    if word == "export":
+        return export(runs.find(config.run), rest, config.key)
     return action(runs.find(config.run), rest, "json" in arguments.flags)
 
 
 def list_skills(run_dir: Path, _: list[str], as_json: bool) -> int:
     """Every mastered goal with its interval, and how many of them are distinct."""
     from embodied import runs
+    from embodied.skills.schema import STATUSES
 
     distinct, _ = runs.mastered(run_dir)
     with runs.library(run_dir) as library:
         goals = _goals(library)
-        versions = len(library.skills())
+        counts = Counter(row.status for row in library.standing())
+        head, inside = library.head, len(library.at())
+    versions = sum(counts.values())
+    statuses = {status: counts[status] for status in STATUSES if counts[status]}
     if as_json:
-        print(json.dumps({"run": str(run_dir), "mastered": distinct, "goals": goals, "versions": versions}, indent=1))
+        found = {"run": str(run_dir), "mastered": distinct, "goals": goals, "versions": versions,
+                 "statuses": statuses, "head": head.id, "in head": inside}  # fmt: skip
+        print(json.dumps(found, indent=1))
         return 0
     width = max((len(row["goal"]) for row in goals), default=0)
     for row in goals:
@@ -52,6 +64,26 @@ def list_skills(run_dir: Path, _: list[str], as_json: bool) -> int:
         rate = f"{row['rate']:4.0%} [{row['lower']:.2f}, {row['upper']:.2f}] of {row['n']}"
         print(f"{mark} {row['goal']:<{width}}  {rate}  {row['version'][:SHORT]}  {row['schema']}")
     print(f"{run_dir}: {len(distinct)} distinct goals mastered (●), {len(goals)} in all, {versions} versions")
+    if statuses:
+        print(", ".join(f"{count} {status}" for status, count in statuses.items()) + f"; head {head.id}: {inside}")
+    return 0
+
+
+def heads(run_dir: Path, _: list[str], as_json: bool) -> int:
+    """Every change of the head: who put which versions in, and which left."""
+    from embodied import runs
+
+    with runs.library(run_dir) as library:
+        chain = library.heads()
+    if as_json:
+        print(json.dumps([_plain(head) for head in chain], indent=1))
+        return 0
+    for head in chain:
+        print(f"{head.id:>5}  {head.digest[:SHORT]}  by {head.principal}")
+        for kind, table in head.changes.items():
+            for family, versions in table.items():
+                print(f"       {kind} {', '.join(v[:SHORT] for v in versions)}  {family}")
+    print(f"{run_dir}: {len(chain)} heads")
     return 0
 
 
@@ -65,15 +97,23 @@ def show(run_dir: Path, words: list[str], as_json: bool) -> int:
         status = {row.goal: row.status for row in library.status(version=skill.version)}
         evidence = [_plain(row) for row in library.evidence(version=skill.version)]
         operators = [_plain(row) for row in library.operators(skill.schema)]
-        place = str(library.artifact(skill))
+        place = str(library.artifact(skill)) if skill.artifact else "none"
+        standing = library.standing([skill.version])[0].status
+        decisions = [_plain(row) for row in library.gate_decisions(skill.version)]
+        inside = skill.version in library.members(skill.schema)
     if as_json:
         found = {"version": skill.version, "schema": skill.schema, "artifact": place, "parent": skill.parent,
-                 "provenance": dict(skill.provenance), "status": status, "evidence": evidence,
-                 "operators": operators}  # fmt: skip
+                 "standing": standing, "in head": inside, "principal": skill.principal, "tainted": skill.tainted,
+                 "facets": skill.facets, "provenance": dict(skill.provenance), "status": status, "evidence": evidence,
+                 "operators": operators, "decisions": decisions}  # fmt: skip
         print(json.dumps(found, indent=1, default=str))
         return 0
     print(f"version   {skill.version}\nschema    {skill.schema}\nartifact  {place}")
     print(f"parent    {skill.parent or 'none'}\nround     {skill.created_round}")
+    print(f"status    {standing}{', in the head' if inside else ''}{', tainted' if skill.tainted else ''}")
+    print(f"from      {skill.principal}")
+    for name, facet in skill.facets.items():
+        print(f"{name:<9} {json.dumps(facet, ensure_ascii=False)}")
     for key, value in skill.provenance.items():
         print(f"          {key}: {value}")
     print("goals")
@@ -89,10 +129,12 @@ def show(run_dir: Path, words: list[str], as_json: bool) -> int:
         print("operator (hits of trials)")
     for row in operators:
         print(f"  {row['role']} {row['literal']}: {row['hits']} of {row['trials']}")
+    for row in decisions:
+        print(f"decision  {row['verdict']} ({row['goal']}): {row['reason']}")
     return 0
 
 
-def export(run_dir: Path, words: list[str], _: bool) -> int:
+def export(run_dir: Path, words: list[str], key: str) -> int:
     """Write a pack of skills with their artifacts and evidence."""
     from embodied import runs
     from embodied.skills.packs import export_pack
@@ -100,20 +142,57 @@ def export(run_dir: Path, words: list[str], _: bool) -> int:
     with runs.library(run_dir) as library:
         named = [_find(library, word) for word in words[1:]]
         skills = named or [entry.skill for entry in library.mastered()]
-        path = export_pack(library, {skill.version for skill in skills}, words[0])
-    print(f"wrote {path}")
+        path = export_pack(library, {skill.version for skill in skills}, words[0], key=key or None)
+    print(f"wrote {path}{', signed' if key else ''}")
     return 0
 
 
 def import_(run_dir: Path, words: list[str], _: bool) -> int:
-    """Read a pack into the run's library, as candidates: they must prove themselves here."""
+    """Read a pack into the run's library, quarantined: what is in it must prove itself here."""
     from embodied import runs
     from embodied.skills.library import SkillLibrary
     from embodied.skills.packs import import_pack
 
     with SkillLibrary.open(run_dir / runs.LIBRARY) as library, library.edit() as tx:
         taken = import_pack(tx, words[0])
-    print(f"{len(taken)} skills taken into {run_dir}; embodied eval run={run_dir} measures them here")
+    tainted = sum(skill.tainted for skill in taken)
+    senders = ", ".join(sorted({skill.principal for skill in taken}))
+    print(
+        f"{len(taken)} skills taken into {run_dir}, {tainted} of them tainted, from {senders}: they count for nothing"
+    )
+    print("until the simulator has seen them here and the gate admits them")
+    return 0
+
+
+def revoke(run_dir: Path, words: list[str], _: bool) -> int:
+    """Say that a version must not be used any more, and why."""
+    from embodied import runs
+    from embodied.skills.library import SkillLibrary
+
+    with SkillLibrary.open(run_dir / runs.LIBRARY) as library:
+        skill = _find(library, words[0])
+        with library.edit() as tx:
+            tx.revoke(skill.version, " ".join(words[1:]))
+    print(f"{skill.version[:SHORT]} {skill.schema} is revoked in {run_dir}")
+    return 0
+
+
+def trust(run_dir: Path, words: list[str], _: bool) -> int:
+    """Take packs signed with a key as coming from somebody who is trusted."""
+    from embodied import runs
+    from embodied.skills.library import SkillLibrary
+
+    with SkillLibrary.open(run_dir / runs.LIBRARY) as library, library.edit() as tx:
+        tx.add_principal(words[0], public_key=words[1], trust="trusted")
+    print(f"packs signed with {words[1][:SHORT]}… are trusted in {run_dir} as from {words[0]}")
+    return 0
+
+
+def make_key(path: str) -> int:
+    """Make a private key to sign packs with; prints the public one."""
+    from embodied.skills.signing import new_key
+
+    print(f"public key {new_key(path)}\nthe private key is in {path}: keep it to yourself")
     return 0
 
 
@@ -180,17 +259,22 @@ def _plain(row: object) -> dict[str, Any]:
     return dict(vars(row))
 
 
-_ACTIONS = {
+_ACTIONS: dict[str, tuple[Callable[..., int], int, int, str]] = {
     "list": (list_skills, 0, 0, "list takes no further word"),
     "show": (show, 1, 1, "show SKILL, where SKILL is the beginning of a version hash or a mastered goal"),
     "export": (export, 1, 1_000, "export FILE [SKILL ...]"),
     "import": (import_, 1, 1, "import FILE"),
     "gate": (list_skills, 0, 0, "gate takes no further word, but data=PLAY"),
+    "heads": (heads, 0, 0, "heads takes no further word"),
+    "revoke": (revoke, 2, 1_000, "revoke SKILL REASON ..."),
+    "key": (make_key, 1, 1, "key FILE, where FILE does not exist yet"),
+    "trust": (trust, 2, 2, "trust NAME PUBLICKEY"),
 }
 
 COMMAND = Command(
     name="skills",
-    usage="embodied skills [list | show SKILL | export FILE [SKILL ...] | import FILE | gate] [--json] [run=DIR]",
+    usage="embodied skills [list | show SKILL | heads | export FILE [SKILL ...] | import FILE | revoke SKILL REASON "
+    "| key FILE | trust NAME PUBLICKEY | gate] [--json] [run=DIR]",
     about="""
 The skill library of a run: what it mastered, with Wilson 95 % intervals on fresh confirmation episodes, and
 where each skill comes from. An exported pack carries policies and evidence; what is imported counts for
@@ -205,7 +289,11 @@ came true in the pieces are the candidates, and what the policy proves of them i
         "list": "every mastered goal (the default)",
         "show": "everything known about one skill",
         "export": "write skills, or all that master a goal, to a pack",
-        "import": "take a pack's skills in, as candidates",
+        "import": "take a pack's skills in, quarantined",
+        "heads": "every change of which versions are in use",
+        "revoke": "say that a version must not be used any more, and why",
+        "key": "make a private key to sign packs with (key=FILE)",
+        "trust": "say whose signed packs are not tainted",
         "gate": "keep what a policy learnt from play can do",
     },
     flags={"json": "JSON instead of text"},
@@ -215,5 +303,6 @@ came true in the pieces are the candidates, and what the policy proves of them i
         ("embodied skills export drawer.pack 3fa2", "the version whose hash begins so"),
         ("embodied skills import drawer.pack run=runs/second", "into another life"),
         ("embodied skills gate run=runs/plans data=play:1_000_000", "what a training from play can do"),
+        ("embodied skills export drawer.pack key=me.key", "signed"),
     ),
 )

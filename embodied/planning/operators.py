@@ -130,6 +130,15 @@ class Operator:
         self.forbidden.append(Lesson(lifted, 0, 0, reason))
         self._model = None
 
+    def learn_lesson(self, literals: Iterable[str], reason: str) -> None:
+        """Add a lesson in lifted literals, as the library keeps them; one that is known is left alone."""
+        lesson = Lesson(tuple(literals), 0, 0, reason)
+        for literal in lesson.literals:
+            _rename(literal, ())
+        if lesson not in self.forbidden:
+            self.forbidden.append(lesson)
+            self._model = None
+
     @property
     def model(self) -> Model:
         """Precondition, effects, risks and lessons; computed once after each change of the counts."""

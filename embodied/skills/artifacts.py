@@ -13,8 +13,10 @@ import uuid
 from collections.abc import Collection, Iterator
 from pathlib import Path
 
+import numpy as np
+
 from embodied.data.durable import sync_directory, write_durably
-from policies.checkpoint import CONFIG, MODEL, CheckpointError, content_hash
+from policies.checkpoint import CONFIG, MODEL, CheckpointError, content_hash, read_arrays
 
 FILES = (CONFIG, MODEL)
 
@@ -23,6 +25,13 @@ class LibraryError(RuntimeError):
     """The library or one of its artifacts is unusable or used wrongly; the sentence says where, what, what to
     do.
     """
+
+
+def check_finite(directory: Path) -> None:
+    """CheckpointError where a policy directory has a weight that is NaN or infinite, or weights that cannot be read."""
+    for name, array in read_arrays(directory).items():
+        if np.issubdtype(array.dtype, np.inexact) and not np.isfinite(array).all():
+            raise CheckpointError(f"its weights '{name[:80]}' are not all finite.")
 
 
 class ArtifactStore:
@@ -35,13 +44,16 @@ class ArtifactStore:
         return self.root / artifact[:2] / artifact
 
     def put(self, directory: str | Path) -> str:
-        """Copy a policy directory in, durably, and return its hash; a damaged copy here is replaced."""
+        """Copy a policy directory in, durably, and return its hash; a damaged copy here is replaced. LibraryError
+        where it is no sound policy or has weights that are not finite.
+        """
         source = Path(directory)
         try:
             artifact = content_hash(source)
             place = self._place(artifact)
             if self._is_whole(artifact):
                 return artifact
+            check_finite(source)
             stage = self.root / f".new-{uuid.uuid4().hex}"
             stage.mkdir(parents=True)
             try:

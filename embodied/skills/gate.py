@@ -180,7 +180,7 @@ class Gate:
         return decision(True, f"admitted: gate {self._describe(gate)}; confirmation {self._describe(confirm)}")
 
     def recheck(self, candidate: Any, goal: str, *, round: int, attempt: int = 0) -> Measured:
-        """A regression set for a skill admitted earlier: once recorded, it retires what it disproves."""
+        """A regression set for a skill admitted earlier: once recorded, it deprecates what it disproves."""
         return Measured(
             "regression",
             0,

@@ -16,6 +16,7 @@ from embodied import runs
 from embodied.evaluation.heldout import ExamError, kept_rows
 from embodied.repertoire import Repertoire
 from embodied.skills.records import Evidence, Status
+from embodied.skills.schema import STATUSES
 from embodied.training.rollouts import versions
 from embodied.viz.film import film, kept
 from embodied.viz.report import ReportData, write_report
@@ -31,7 +32,7 @@ __all__ = ["film", "gather", "refresh", "write"]
 
 SCENES = 700_000  # added to a run's seed: the scenes that are filmed
 ACTIVE = 900.0  # seconds since the last write within which a run counts as going on
-RANK = {"admitted": 0, "candidate": 1, "retired": 2}
+RANK = {status: i for i, status in enumerate(STATUSES)}
 PURPOSES = ("confirm", "gate", "screen")  # the evidence that is shown, best first
 
 
@@ -53,7 +54,7 @@ def gather(run_dir: Path, state: str | None = None, pictures: bool = True) -> Re
             environment_steps=int(loop.get("steps", 0)), step_budget=config.steps,
             wall_seconds=float(loop.get("seconds", 0.0)), episodes=int(loop.get("episodes", 0)),
             gate=library.threshold, mastered=list(loop.get("mastered", [])), curves=_curves(loop),
-            goals=_goals(status, evidence), library=_versions(library, status, evidence),
+            goals=_goals(status, evidence), library=_versions(library, evidence),
             decisions=_decisions(run_dir / runs.LEDGER, last.ledger_offset if last else 0),
         )  # fmt: skip
     data.heldout = _heldout(run_dir)
@@ -141,16 +142,15 @@ def _measured(items: Sequence[Evidence]) -> dict[str, int]:
     return {}
 
 
-def _versions(library: SkillLibrary, status: Sequence[Status], evidence: Sequence[Evidence]) -> list[dict[str, Any]]:
+def _versions(library: SkillLibrary, evidence: Sequence[Evidence]) -> list[dict[str, Any]]:
     """One row a version, the youngest first; its status is the best that it has on any goal."""
-    rows = []
+    rows, whole = [], {row.version: row.status for row in library.standing()}
     for skill in reversed(library.skills()):
-        held = [row for row in status if row.version == skill.version]
         own = [x for x in evidence if x.version == skill.version]
         rows.append({
             "schema": skill.schema, "version": skill.version, "parent": skill.parent or "",
             "warm_start": str(skill.provenance.get("from", "")),
-            "status": min((row.status for row in held), key=lambda s: RANK[s], default="candidate"),
+            "status": whole.get(skill.version, "candidate"),
         } | _measured(own))  # fmt: skip
     return rows
 

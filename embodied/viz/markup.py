@@ -16,7 +16,7 @@ from embodied.viz.style import CSS
 
 Row = Mapping[str, Any]
 EMBEDDED = ("image/webp", "image/gif", "image/png")
-MARKED = ("admitted", "retired", "mastered", "failed", "rejected")  # words whose chip has a colour
+MARKED = ("admitted", "deprecated", "revoked", "mastered", "failed", "rejected")  # words whose chip has a colour
 
 GLYPH = """<svg class="glyph" viewBox="0 0 68 68" aria-hidden="true"><g fill="none" stroke="currentColor"
 stroke-linecap="round" stroke-linejoin="round"><path stroke-width="7" d="M16 56V38L34 16L50 28"/><path

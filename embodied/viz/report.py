@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from embodied.data.durable import replace_file
+from embodied.skills.schema import STATUSES
 from embodied.viz.markup import (
     chip,
     count_text,
@@ -53,8 +54,8 @@ class ReportData:
     gate: the lower bound a success rate must reach (0 to 1), drawn as a thin line; 0 for none.
     mastered: {"steps": int, "seconds": float, "count": int (needed)}, ascending, one for every change.
     curves: {"skill": str (needed), "points": [{"steps": int, "successes": int, "n": int}]}, one a skill.
-    goals: {"goal": str (needed), "text": English, "successes": int, "n": int, "status": "admitted",
-        "candidate" or "retired", "evidence": "simulator", "judge" or "language", "steps": when mastered}.
+    goals: {"goal": str (needed), "text": English, "successes": int, "n": int, "status": one of
+        `embodied.skills.schema.STATUSES`, "evidence": "simulator", "judge" or "language", "steps": when mastered}.
     heldout: {"method": "agent", "play policy", "random" or "oracle", "depth": 1, 2, 3 …, "successes", "n"}.
     library: {"schema": str (needed), "version": hash, "parent": hash, "warm_start": hash or text, "status",
         "successes", "n"}.
@@ -219,7 +220,7 @@ def _curves(data: ReportData) -> str:
 
 
 def _goals(data: ReportData) -> str:
-    order = {"admitted": 0, "candidate": 1, "retired": 2}
+    order = {status: i for i, status in enumerate(STATUSES)}
     rows = sorted(data.goals, key=lambda g: (order.get(str(g.get("status")), 3), -rate_of(g)[1], str(g["goal"])))
     cells = []
     for goal in rows:

@@ -102,7 +102,7 @@ td code { overflow-wrap: anywhere; }
   border: 1px solid var(--line); color: var(--soft); white-space: nowrap; }
 .chip.admitted, .chip.mastered { color: var(--good);
   border-color: color-mix(in srgb, var(--good) 40%, transparent); }
-.chip.retired, .chip.failed, .chip.rejected { color: var(--bad);
+.chip.deprecated, .chip.revoked, .chip.failed, .chip.rejected { color: var(--bad);
   border-color: color-mix(in srgb, var(--bad) 40%, transparent); }
 
 details > summary { cursor: pointer; list-style: none; }

@@ -109,16 +109,16 @@ def test_only_the_simulators_gate_and_confirmation_from_here_admit(tmp_path: Pat
         tx.add_evidence(version, "gate", report(200, 190, 2))
         tx.add_evidence(version, "confirm", report(200, 200, 3, kind="language"))
         tx.add_evidence(version, "confirm", report(200, 200, 4, kind="judge"))
-        assert status() == "candidate" and library.best(GOAL) is None
+        assert status() == "probation" and library.best(GOAL) is None
         tx.add_evidence(version, "regression", report(100, 10, 5))  # before the admission: no retirement
         tx.add_evidence(version, "confirm", report(200, 190, 6))
         assert status() == "admitted"
         tx.add_evidence(version, "regression", report(100, 76, 7))  # 0.76, but its upper bound is 0.83
         assert status() == "admitted"
         tx.add_evidence(version, "regression", report(100, 60, 8))
-        assert status() == "retired" and library.best(GOAL) is None
+        assert status() == "deprecated" and library.best(GOAL) is None
         tx.add_evidence(version, "regression", report(100, 100, 9))
-        assert status() == "retired"
+        assert status() == "deprecated"
 
 
 def test_a_second_try_is_pooled_with_the_first_not_chosen_from(tmp_path: Path) -> None:

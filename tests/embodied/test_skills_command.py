@@ -11,7 +11,7 @@ import pytest
 
 from embodied import cli, runs
 from embodied.core import EvalReport, Skill
-from embodied.skills.library import SkillLibrary
+from embodied.skills.library import Change, SkillLibrary
 from policies.random import RandomPolicy
 
 GOALS = ("open(drawer)", "lit(lamp)", "touching(red)")
@@ -114,3 +114,32 @@ def test_a_corrupted_library_is_one_sentence(run: Path, capsys: pytest.CaptureFi
     err = capsys.readouterr().err
     assert err.startswith("error: the library")
     assert len(err.splitlines()) == 1
+
+
+def test_heads_are_listed_and_a_revoked_skill_is_used_no_more(run: Path, capsys: pytest.CaptureFixture[str]):
+    version = skill_of(run).version
+    with SkillLibrary.open(run / runs.LIBRARY) as library:
+        library.commit(0, Change(add=(version,)))
+    assert cli.main(["skills", "heads", f"run={run}"]) == 0
+    assert f"add {version[:12]}  open(?a:drawer)" in capsys.readouterr().out
+    assert cli.main(["skills", f"run={run}"]) == 0
+    assert "1 admitted; head 1: 1" in capsys.readouterr().out
+    assert cli.main(["skills", "revoke", version[:8], "it", "lies", f"run={run}"]) == 0
+    assert runs.mastered(run) == ([], [])
+    capsys.readouterr()
+    assert cli.main(["skills", "show", version, f"run={run}"]) == 0
+    assert "status    revoked" in capsys.readouterr().out
+    assert cli.main(["skills", "heads", "--json", f"run={run}"]) == 0
+    assert [head["changes"] for head in json.loads(capsys.readouterr().out)][1] == {
+        "remove": {"open(?a:drawer)": [version]}
+    }
+    assert cli.main(["skills", "revoke", version[:8], "again", f"run={run}"]) == 1
+    assert len(capsys.readouterr().err.splitlines()) == 1
+
+
+def test_a_key_must_be_one_to_be_trusted(run: Path, capsys: pytest.CaptureFixture[str]):
+    assert cli.main(["skills", "trust", "ann", "no key", f"run={run}"]) == 1
+    assert "64 hexadecimal digits" in capsys.readouterr().err
+    assert cli.main(["skills", "trust", "ann", "ab" * 32, f"run={run}"]) == 0
+    with runs.library(run) as library:
+        assert library.principal("ann").trust == "trusted"
