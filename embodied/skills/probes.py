@@ -41,6 +41,7 @@ from statistics import NormalDist
 from typing import NamedTuple
 
 import numpy as np
+from scipy.special import bdtr
 from scipy.stats import binom
 
 from embodied.skills.gate import GateError
@@ -73,7 +74,7 @@ def probability_of_gain(fixes: int, regressions: int) -> float:
     """P(Δ > 0 | discordant pairs), exact; ½ where there are none. GateError for negative counts."""
     if fixes < 0 or regressions < 0:
         raise GateError(f"{fixes} fixes and {regressions} regressions cannot be: counts are 0 or more")
-    return float(binom.cdf(fixes, fixes + regressions + 1, 0.5))
+    return float(bdtr(fixes, fixes + regressions + 1, 0.5))
 
 
 @lru_cache(maxsize=64)
