@@ -15,6 +15,7 @@ import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -37,11 +38,13 @@ SLOTS = 160
 START_SEED = 20_261_122
 
 
-def stages_of(instruction: str) -> list[str]:
+@cache
+def stages_of(instruction: str) -> tuple[str, ...]:
     """The goals of an instruction's stages, in order."""
-    return [str(Goal((stage,))) for stage in Goal.parse(instruction).stages]
+    return tuple(str(Goal((stage,))) for stage in Goal.parse(instruction).stages)
 
 
+@cache
 def family_of(goal: str) -> str:
     """The family that serves a single goal."""
     return schema_of(Goal.parse(goal))
@@ -156,9 +159,9 @@ class Bank:
         return draw.standard_normal((n, STEPS * stages, 5), dtype=np.float32)
 
     def of(self, instruction: str, acting: Mapping[str, Planted]) -> tuple[np.ndarray, np.ndarray]:
-        """`outcomes` of the versions that act for each family; all fail where a stage's family has none."""
+        """`outcomes` of the versions that act for each family; all fail where a stage has none that knows its goal."""
         goals = stages_of(instruction)
-        missing = [k for k, goal in enumerate(goals) if family_of(goal) not in acting]
+        missing = [k for k, g in enumerate(goals) if family_of(g) not in acting or g not in acting[family_of(g)].levels]
         if missing:
             n = self.size(instruction)
             return np.zeros(n, np.bool_), np.full(n, missing[0] - 1)
@@ -201,7 +204,7 @@ class Sitting:
         return self._order(goal)[len(self.given.get(goal, ())) :]
 
     def acting(self, fork: Fork) -> dict[str, Planted]:
-        """Family → the version that acts: that of its last slot, so an added slot takes over and a removed one yields."""
+        """Family → the version that acts: that of its last slot, so an added slot takes over, a removed one yields."""
         return {slot.split(" [")[0]: self.versions[fork[slot]] for slot in sorted(fork)}
 
     def evaluate(self, fork: Fork, tasks: Sequence[Task]) -> Answer:

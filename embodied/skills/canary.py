@@ -13,10 +13,10 @@ every use: an edit that is no worse is reverted with probability at most α, how
 
 from __future__ import annotations
 
+import hashlib
 import math
 from dataclasses import dataclass, field
 
-import numpy as np
 from scipy.special import bdtr, betaln
 
 from embodied.skills.edit_checks import Edit, Fork
@@ -33,7 +33,7 @@ def evidence_of_harm(wins: int, losses: int) -> float:
 
 @dataclass
 class Canary:
-    """A trial of `edit` against `base`. ``uses`` ends it; ``share`` of them run the edit; ``alpha`` bounds wrong reverts.
+    """A trial of `edit` against `base`: ``uses`` in all, a ``share`` by the edit, wrong reverts at most ``alpha``.
 
     GateError for a share outside 0 … 1, no uses, or an alpha outside 0 … 1.
     """
@@ -67,10 +67,11 @@ class Canary:
         return "reverted" if self.reverted else "kept" if self.used >= self.uses else "trial"
 
     def draws(self, use: int) -> bool:
-        """Whether this use (its number, from 0) is on the edit: the base is what runs the rest, and all once reverted."""
+        """Whether this use (its number, from 0) is on the edit: none once it is reverted, all once it is kept."""
         if self.state != "trial":
             return not self.reverted
-        return bool(np.random.default_rng([self.seed, use]).random() < self.share)
+        word = hashlib.sha256(f"canary {self.seed} {use}".encode()).digest()[:8]
+        return int.from_bytes(word, "little") < self.share * 2**64
 
     def fork(self, use: int) -> dict[str, str]:
         """The set that this use runs."""

@@ -55,9 +55,7 @@ class EditGate:
         self.run_seed = run_seed
         self.config = config or EditGateConfig()
 
-    def decide(
-        self, candidates: Sequence[Edit], snapshot: Snapshot, *, round: int, attempt: int = 0
-    ) -> EditDecision:
+    def decide(self, candidates: Sequence[Edit], snapshot: Snapshot, *, round: int, attempt: int = 0) -> EditDecision:
         """As `decide_all`, of one update."""
         return self.decide_all([(candidates, snapshot)], round=round, attempt=attempt)[0]
 
@@ -111,7 +109,9 @@ class EditGate:
     def _checked(answer: Answer, n: int) -> Answer:
         """The answer, as long as it is n outcomes judged by the simulator; an invalid episode has failed."""
         if answer.kind != "simulator":
-            raise GateError(f"an edit is admitted on the simulator's word alone, not on evidence of kind '{answer.kind}'")
+            raise GateError(
+                f"an edit is admitted on the simulator's word alone, not on evidence of kind '{answer.kind}'"
+            )
         rows = {"success": answer.success, **answer.used}
         rows |= {} if answer.invalid is None else {"invalid": answer.invalid}
         for name, array in rows.items():
@@ -206,7 +206,12 @@ class EditGate:
                 if look.regressions:
                     suspects[goal] = look
         if suspects:
-            asked_of = {g: fresh("again", "regression", [g], self._second(look, alarm)) for g, look in suspects.items()}
+            asked_of = {
+                goal: fresh(
+                    "again", "regression", [goal], self.second_look(look.fixes + look.regressions, look.n, alarm)
+                )
+                for goal, look in suspects.items()
+            }
             answers = yield [r for tasks in asked_of.values() for r in ((base, tasks), (fork, tasks))]
             for k, (goal, tasks) in enumerate(asked_of.items()):
                 episodes += 2 * len(tasks)
@@ -215,7 +220,7 @@ class EditGate:
                 if _lost(found, alarm):
                     return decision("regression", f"a mastered instruction is lost: {found.text()}")
         # confirm
-        tasks = fresh("confirm", "confirm", edit.goals, self._confirmation(chosen))
+        tasks = fresh("confirm", "confirm", edit.goals, self.confirmation(chosen))
         before, after = yield [(base, tasks), (fork, tasks)]
         episodes += 2 * len(tasks)
         pairs.append(compared("confirm", "", before, after))
@@ -229,13 +234,13 @@ class EditGate:
             return decision("use", f"its version acted in {credited} of {pairs[-2].fixes} fixes: {pairs[-1].text()}")
         return decision("admitted", f"P(gain) is {pairs[-2].p:.4f}: {pairs[-2].text()}, {credited} of them its own")
 
-    def _second(self, look: Pairs, alarm: float) -> int:
-        """Pairs of a second look, sized by the discordance seen in the first."""
+    def second_look(self, discordant: int, n: int, alarm: float) -> int:
+        """Pairs of a second look, sized by the discordant ones of the first's n."""
         c = self.config
-        bound = discordance_bound(look.fixes + look.regressions, look.n)
+        bound = discordance_bound(discordant, n)
         return min(c.regression, pairs_needed(c.loss, bound, alarm, c.power))
 
-    def _confirmation(self, probe: Probe) -> int:
+    def confirmation(self, probe: Probe) -> int:
         """Pairs of the confirmation, sized by the discordance seen in the probe."""
         c = self.config
         fixed = discordance_bound(probe.fixes, probe.failing) if probe.failing else 1.0

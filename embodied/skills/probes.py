@@ -18,8 +18,8 @@ about size α for every d. A threshold of 0.9 alone would let one null edit in t
 
     n = ((z_α √d + z_β √(d - Δ²)) / Δ)²,
 
-largest where base and fork are independent at a rate about ½: d = (1 + Δ²)/2 = 0.505 for Δ = 0.1. Nothing is approximate
-in `accept_probability`, which sums the two binomials; it is what the documented rates come from.
+largest where base and fork are independent at a rate about ½: d = (1 + Δ²)/2 = 0.505 for Δ = 0.1. Nothing is
+approximate in `accept_probability`, which sums the two binomials; it is what the documented rates come from.
 
 *The probe* takes half of its episodes from those the base is recorded to fail, half from those it passes. The share of
 each among fresh episodes is not a half, so counting fixes less regressions is biased: with a base that succeeds with
@@ -211,7 +211,7 @@ def flipped_rates(gain: float, discordance: float, flips: float) -> tuple[float,
     """(gain, discordance) that are seen where each outcome is flipped with probability ``flips``, independently.
 
     A gain shrinks by (1 - 2 flips); a pair is seen discordant where it is and none or both were flipped, or is not and
-    one was. So a null stays a null, and a flipped evaluation can only make the gate reject more of what is good.
+    one was. So a null stays a null, but a loss elsewhere is harder to prove: which is why the gate audits.
     """
     once = 2 * flips * (1 - flips)
     return gain * (1 - 2 * flips), discordance * (1 - once) + (1 - discordance) * once
