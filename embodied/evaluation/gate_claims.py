@@ -29,7 +29,7 @@ WEAK = {RED: (1.3, 1.1, 0.95, 0.8), LIT: (1.3, 1.0, 0.85, 0.6)}  # standard devi
 SIBLING = {RED: BLUE, LIT: DARK}  # a goal of the same family, mastered
 UNSEEN = tuple(f"{a} ; {b}" for a in (BLUE, DARK, SHUT) for b in (BLUE, DARK, SHUT) if a != b)
 BROKEN: Level = (1.25, 0)  # what harm elsewhere makes of the sibling
-ROWS, COMPOSED, RECORDED, HELD = 1_340, 200, 300, 40
+ROWS, COMPOSED, RECORDED, HELD = 1_340, 300, 300, 40
 GAIN = 0.10
 GOOD = ("modify", "modify, same noise", "add", "remove")
 BAD = ("no gain", "harm", "gain on the probe only", "harm elsewhere")
@@ -223,7 +223,7 @@ def planted_edits(context: Context) -> Measurement:
         "unseen pairs": {"least": min(pairs, default=0), "all": sum(pairs)},
         "episodes a decision": float(np.mean([v.decision.episodes for v in verdicts])),
         "sizes": asdict(sample_sizes()), "config": asdict(EditGateConfig()), "curve": curve,
-        "flips": flips(context.seed, 2_000 if context.quick else 20_000),
+        "flips": flips(context.seed, 1_000 if context.quick else 10_000),
         "bank": {f"{i}, {levels}": float(cell[0].mean()) for (i, levels), cell in sorted(bank.cells.items())},
         "reduced": "versions are the scripted expert with noise on its actions; five instructions, six unseen ones",
     }  # fmt: skip

@@ -50,7 +50,7 @@ def skill(name: str, schema: str = LIFT, **how: object) -> Skill:
 
 
 class World:
-    """Bernoulli skills: success with the acting version's rate on the goal; its luck is drawn by version and episode."""
+    """Bernoulli skills: success with the acting version's rate on the goal; luck by version and episode."""
 
     def __init__(self, rates: dict[str, dict[str, float]]) -> None:
         self.rates = rates  # version → goal → rate
