@@ -199,10 +199,6 @@ class Sitting:
             self.orders[goal] = np.random.default_rng([self.seed, word]).permutation(self.bank.size(goal))
         return self.orders[goal]
 
-    def unseen(self, goal: str) -> np.ndarray:
-        """Rows that nothing in the decision has looked at."""
-        return self._order(goal)[len(self.given.get(goal, ())) :]
-
     def acting(self, fork: Fork) -> dict[str, Planted]:
         """Family → the version that acts: that of its last slot, so an added slot takes over, a removed one yields."""
         return {slot.split(" [")[0]: self.versions[fork[slot]] for slot in sorted(fork)}

@@ -189,7 +189,7 @@ class EditGate:
             return decision("probe", f"the best of {len(open_)} gains {chosen.gain(config.penalty):+.3f} on the probe")
         edit, fork = candidates[winner], candidates[winner].fork(base)
         # regression
-        held = snapshot.mastered(config.mastered, config.mastered_n)
+        held = [g for g in snapshot.mastered(config.mastered, config.mastered_n) if edit.goals != (g,)]  # see confirm
         alarm = 1 - config.false_alarm / (len(held) + 1)
         looks = {goal: fresh("look", "regression", [goal], config.look) for goal in held}
         suspects: dict[str, Pairs] = {}
