@@ -211,7 +211,7 @@ def planted_edits(context: Context) -> Measurement:
     conditions = {
         "false rejects <= 10 %": missed <= 0.10 * len(good),
         "no rival of a good edit admitted beyond 2 %": rivals <= 0.02 * len(good),
-        "loss on unseen instructions <= 0.5 % an admitted edit": loss <= 0.005,
+        "net loss on unseen instructions <= 0.5 % an admitted edit": loss <= 0.005,
         "600 unseen pairs or more an admitted edit": bool(pairs) and min(pairs) >= 600,
     }
     curve = operating_curve(context.seed, 2_000 if context.quick else 20_000)
@@ -221,6 +221,10 @@ def planted_edits(context: Context) -> Measurement:
         "by sort": {sort: _sort(verdicts, sort) for sort in (*GOOD, *BAD)},
         "unseen": _unseen(admitted), "loss an admitted edit": {"mean": loss, "worst": max(losses, default=0.0)},
         "unseen pairs": {"least": min(pairs, default=0), "all": sum(pairs)},
+        "admitted in error": [_told(v) for v in verdicts if v.false_accept],
+        "good with gains below 0.15": _share(
+            sum(v.right for v in good if v.plant.gain < 0.15), sum(v.plant.gain < 0.15 for v in good)
+        ),
         "episodes a decision": float(np.mean([v.decision.episodes for v in verdicts])),
         "sizes": asdict(sample_sizes()), "config": asdict(EditGateConfig()), "curve": curve,
         "flips": flips(context.seed, 1_000 if context.quick else 10_000),
@@ -243,6 +247,12 @@ def _share(k: int, n: int) -> dict[str, Any]:
     return {"k": k, "n": n, "share": k / n, "lower": float(low), "upper": float(high)}
 
 
+def _told(verdict: Verdict) -> dict[str, Any]:
+    """An admitted bad edit: what was planted, its gain over the whole bank, and what the gate saw."""
+    plant = verdict.plant
+    return {"sort": plant.sort, "goal": plant.goal, "gain": plant.gain, "reason": verdict.decision.reason}
+
+
 def _sort(verdicts: Sequence[Verdict], sort: str) -> dict[str, Any]:
     own = [v for v in verdicts if v.plant.sort == sort]
     gains = [v.plant.gain for v in own]
@@ -255,7 +265,11 @@ def _sort(verdicts: Sequence[Verdict], sort: str) -> dict[str, Any]:
 
 
 def _unseen(admitted: Sequence[Verdict]) -> dict[str, Any]:
-    """All unseen pairs together, gross and net, and how many (edit, instruction) show a proved loss."""
+    """All unseen pairs together, gross and net, and how many (edit, instruction) show a proved loss.
+
+    A version with noise of its own regresses on some starts and fixes as many where nothing was lost: gross counts
+    those, net does not.
+    """
     cells = [cell for v in admitted for cell in v.unseen.values()]
     n, lost, won = (sum(column) for column in zip(*cells, strict=True)) if cells else (0, 0, 0)
     proved = sum(probability_of_gain(lost, won) >= 1 - 0.01 / len(cells) for _, lost, won in cells)
