@@ -244,7 +244,7 @@ def _loss(verdict: Verdict) -> float:
 
 def _share(k: int, n: int) -> dict[str, Any]:
     low, high = wilson(k, n)
-    return {"k": k, "n": n, "share": k / n, "lower": float(low), "upper": float(high)}
+    return {"k": k, "n": n, "share": k / max(1, n), "lower": float(low), "upper": float(high)}
 
 
 def _told(verdict: Verdict) -> dict[str, Any]:
