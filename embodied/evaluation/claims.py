@@ -261,6 +261,8 @@ for _claim in (
           ">=", 6, "skills", f"{_EVALUATION}.slim_library_claims:skill_library", "40,000 steps", quick_target=0),
     Claim("slim.d", "a block put to a spot: PPO over frozen skills beyond the best flat learner at equal steps in all",
           ">", 0.0, "success more", f"{_EVALUATION}.slim_use_claims:hierarchy", "15,000 steps", quick_target=-2.0),
+    Claim("library.b", "planted edits: share of 100 bad ones admitted; beside it good ones rejected and what is lost",
+          "<=", 0.02, "false accepts", f"{_EVALUATION}.gate_claims:planted_edits", "23 edits, the same bank"),
     Claim("slim.e", "a whole training step with three critics over one with one; PPO and SAC over stable-baselines3's",
           "<=", 1.3, "times", f"{_EVALUATION}.slim_speed:training_cost", "few rounds"),
     Claim("library.g", "100,000 skills: p99 of retrieval (on its core) over 10 ms, of 8 writers' commits over 50 ms",
