@@ -38,7 +38,7 @@ from policies.text import HashedWords
 __all__ = ["ExamReport", "examine", "plan_picture", "recognise", "recognised", "show", "shuffled", "write"]
 
 PART = 25  # questions a task that are asked at once
-TOLD = dict(zip(("heard", "held_out", "another"), WAYS, strict=True))  # as commands call the ways of telling
+TOLD: dict[str, str] = dict(zip(("heard", "held_out", "another"), WAYS, strict=True))  # as commands have it
 ACTIONS = 5  # numbers of an action of the tool
 
 

@@ -27,11 +27,13 @@ from embodied.planning.execute import carry_out, symbolic_state
 from embodied.planning.operators import Operator
 from embodied.repertoire import Repertoire, anywhere
 from embodied.skills.gate import Gate, GateConfig, GateDecision, Question
+from embodied.skills.heads import Change
+from embodied.training.entries import entry_of
 from embodied.training.kept import KeptStates
 from embodied.training.playing import learn_from_play
 from embodied.training.practice import PracticeConfig, begin, clone, practise
 from embodied.training.relabelling import demonstrations
-from embodied.training.rollouts import Trial, measure_all, versions
+from embodied.training.rollouts import MAX_STEPS, Trial, measure_all, versions
 from envs.goals import Goal, all_ground_goals, schema_of
 from envs.monitor import STATE_LITERALS, truth_table
 from envs.playroom.play import ScriptedPlay, play_env
@@ -203,7 +205,8 @@ class Worker:
         )  # fmt: skip
         self.spend(steps)
         chained = {goal: [s / 2, n / 2] for goal, (s, n) in journal.state.chained.items() if n > 1}
-        for option in (option for outcome in outcomes for option in outcome.options):
+        used = [option for outcome in outcomes for option in outcome.options]
+        for option in used:
             repertoire.observe(option.goal, option.start, option.end, option.success)
             counts = chained.setdefault(anywhere(Goal.parse(option.goal)), [0.0, 0.0])
             counts[0] += option.success and not option.disturbed
@@ -215,6 +218,8 @@ class Worker:
             of = [o for o in outcomes if o.goal == goal]
             journal.state.history.setdefault(goal, []).append([sum(o.success for o in of), len(of)])
         with journal.library.round(journal.round) as tx:
+            for option in used:
+                tx.add_usage(repertoire.versions[option.schema], option.goal, option.success, option.steps)
             journal.note(
                 "plan", goals[0], why, f"{done} of {len(outcomes)} carried out", "composed",
                 goals=sorted(set(goals)), reasons=sorted({o.reason for o in outcomes if o.reason})[:5],
@@ -315,14 +320,23 @@ class Worker:
             before, after = symbolic_state(found.start), symbolic_state(found.end)
             for start, end, success in zip(before, after, found.report.success, strict=True):
                 operator.observe(parsed, start, end, bool(success))
+        rejected = [decision.reason for decision in decisions if not decision.admitted]
+        entry = entry_of(self.agent, operator, admitted, executed, MAX_STEPS, rejected)
         with tempfile.TemporaryDirectory() as scratch:
             policy.save_pretrained(Path(scratch) / "policy")
             skill = tx.add_skill(
                 schema, Path(scratch) / "policy", conditioning={"kind": "goal"}, signature={"schema": schema},
-                parent=parent, provenance=provenance | {"executed": executed},
+                parent=parent, provenance=provenance | {"executed": executed, "handbook": entry.author},
+                policy=entry.policy, operator=entry.operator, handbook=entry.handbook,
             )  # fmt: skip
+        head = self.journal.library.head.id
         for decision in decisions:
             tx.add_decision(skill.version, decision)
+            numbers = {m.purpose: [m.report.successes, m.report.n] for m in decision.winner_reports}
+            verdict = "admitted" if decision.admitted else "rejected"
+            tx.add_gate_decision(decision.goal, head, [skill.version], numbers, verdict, decision.reason)
+        if skill.version not in self.journal.library.members(schema):
+            tx.commit(head, Change(add=(skill.version,)))
         tx.count(operator.counts())
         self.journal.state.operators[schema] = operator.to_dict()
         count = len(self.journal.library.mastered())
