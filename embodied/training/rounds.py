@@ -42,6 +42,7 @@ __all__ = ["COMPOSED", "Worker", "family", "schemas", "weak_links"]
 
 RECORDED = 16  # episodes of each measured set that are kept whole
 EXECUTIONS = 120  # executions that an operator learns from, a goal: from free starts and from kept states
+EXPERIMENTS = 120  # and as many from states varied in one thing (`embodied.training.experiments`)
 KEPT_SHARE = 0.5  # of a practice's episodes begin in kept states, where there are any
 TRIED, STEADY = 4, 0.9  # attempts within plans, and the success rate from which a skill needs no mending
 COMPOSED = 96  # instructions carried out in a plan round
