@@ -27,8 +27,9 @@ from embodied.repertoire import Repertoire
 from embodied.training.episodes import seed_of
 from embodied.training.experiments import VARIANTS, bases, experiment, vary
 from embodied.training.kept import KeptStates
+from embodied.training.operator_learning import count
 from embodied.training.rollouts import Begun, Trial, measure_all
-from embodied.training.rounds import EXECUTIONS, EXPERIMENTS
+from embodied.training.rounds import EXECUTIONS
 from envs.goals import Goal, schema_of
 from envs.predicates import GRIP, WIDTH
 from envs.vector import TabletopVectorEnv
@@ -60,8 +61,9 @@ def summarise(found: Mapping[str, dict[str, dict[str, Any]]], share: float) -> M
     own = _pool([row["of the run"][kind] for row in rows for kind in KINDS])
     n = sum(row["brier"]["n"] for row in rows)
     brier = {
-        key: sum(row["brier"][key] * row["brier"]["n"] for row in rows) / max(1, n) for key in ("predicted", "base rate")
-    }  # fmt: skip
+        key: sum(row["brier"][key] * row["brier"]["n"] for row in rows) / max(1, n)
+        for key in ("predicted", "base rate")
+    }
     conditions = {
         "predicted success beats the base rate": brier["predicted"] < brier["base rate"],
         "300 fresh executions of each schema": all(row["fresh"] >= 300 for row in rows),
@@ -77,9 +79,9 @@ def summarise(found: Mapping[str, dict[str, dict[str, Any]]], share: float) -> M
 def _runs(context: Context) -> list[Path]:
     if context.runs:
         return list(context.runs)
-    from embodied.evaluation.main_claims import run_of
+    from embodied.evaluation.main_claims import runs_of
 
-    return [run_of(context, "quick", 0)]
+    return runs_of(context, "quick")[1]
 
 
 def judge_run(path: Path, context: Context, share: float = 0.0) -> dict[str, dict[str, Any]]:
@@ -98,7 +100,7 @@ def judge_run(path: Path, context: Context, share: float = 0.0) -> dict[str, dic
         found = {}
         for k, goal in enumerate(goals):
             name = repertoire.acts[goal]
-            about = [repertoire.versions[name], goal, share / len(goals), versions(), EXECUTIONS, EXPERIMENTS]
+            about = [repertoire.versions[name], goal, share / len(goals), versions(), EXECUTIONS, EXECUTIONS]
             digest = hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()[:12]
             file = context.out / "library.e" / f"{digest}.npz"
             if not file.exists():
@@ -114,7 +116,7 @@ def executed(goal: str, actor: Any, kept: Any, seed: int, share: float) -> dict[
     """All executions of a goal that the claim needs: to learn from (two kinds), fresh ones, and varied ones."""
     trials = [Trial(goal, EXECUTIONS, seed_of(LEARNING_SEED, seed)), Trial(goal, max(8, int(share * FRESH)), seed)]
     learning, fresh = measure_all(actor, trials, free_starts=True, starts=kept, threads=1)
-    tested = experiment(actor, goal, EXPERIMENTS, seed_of(LEARNING_SEED, seed, 1), kept, threads=1)
+    tested = experiment(actor, goal, EXECUTIONS, seed_of(LEARNING_SEED, seed, 1), kept, threads=1)
     made: dict[str, np.ndarray] = {}
     for name, found in (("learning", learning), ("tested", tested), ("fresh", fresh)):
         made |= {f"{name}_start": found.start, f"{name}_end": found.end, f"{name}_success": found.report.success}
@@ -141,7 +143,7 @@ def judge(schema: str, own: Operator, found: Mapping[str, Mapping[str, np.ndarra
     learnt, fresh, tried = Operator(schema), Operator(schema), []
     for goal, made in found.items():
         for name, operator in (("learning", learnt), ("tested", learnt), ("fresh", fresh)):
-            _observe(operator, goal, *(made[f"{name}_{x}"] for x in ("start", "end", "success")))
+            count(operator, [(goal, made[f"{name}_start"], made[f"{name}_end"], made[f"{name}_success"])])
         tried.append(_tried(learnt, Goal.parse(goal), made))
     predicted, outcome = [], []
     for goal, made in found.items():
@@ -159,13 +161,8 @@ def judge(schema: str, own: Operator, found: Mapping[str, Mapping[str, np.ndarra
         "brier": {"predicted": float(np.mean((p - y) ** 2)), "base rate": float(np.var(y)), "n": len(y)},
         "fresh": sum(len(made["fresh_success"]) for made in found.values()),
         "executions": sum(made["fresh_success"].size + made["varied_success"].size for made in found.values()),
-        "true needs": [asdict(v) for v in needs if v.holds],
+        "true needs": [asdict(v) for v in needs if v.holds or v.spared],
     }
-
-
-def _observe(operator: Operator, goal: str, start: np.ndarray, end: np.ndarray, success: np.ndarray) -> None:
-    for before, after, reached in zip(symbolic_state(start), symbolic_state(end), success, strict=True):
-        operator.observe(Goal.parse(goal), before, after, bool(reached))
 
 
 def _tried(operator: Operator, goal: Goal, made: Mapping[str, np.ndarray]) -> Tried:
@@ -200,7 +197,10 @@ def _negated(literal: str) -> str:
 
 
 def _compare(learnt: set[str], verdicts: Iterable[Verdict]) -> dict[str, Any]:
-    """Literals learnt and true, learnt and not so, missed; undecided ones count neither way. Figures: n, rate, without."""
+    """Literals learnt and true, learnt and not so, missed; undecided ones count neither way.
+
+    Figures of each: n, the rate with it (or of the effect), the rate without.
+    """
     by_name = {v.literal: v for v in verdicts}
     holds = {name: v.holds for name, v in by_name.items()}
     known = {name for name in learnt if holds.get(name) is not None}

@@ -7,7 +7,7 @@ things are equal, and what differs in the outcome is that literal's doing. Facts
 (`canonical`): nothing stands on a block that is clear, ``placed`` is ``at`` where a state is looked at, what is lifted
 is held. A literal is needed if success with it exceeds success without it by `GAP`, significantly (an exact sign test
 of the pairs in which the outcome differs), and is at most `HOPELESS` without it: the learner's own definition of a
-precondition, in states where everything else that is needed holds.
+precondition, in states where everything else that is needed holds, and where no second literal makes up for it.
 
 *Done.* From executions that begin as those the operator was learnt from did, but are not those: on successes, where a
 fact could change, it does at a rate of at least `BELIEVED`.
@@ -26,11 +26,11 @@ from scipy.stats import binomtest
 
 from embodied.planning.execute import symbolic_state
 from embodied.planning.operators import BELIEVED, Operator, effects
-from embodied.planning.separation import GAP, HOPELESS
+from embodied.planning.separation import CONFIDENCE, GAP, HOPELESS
 from embodied.skills.statistics import wilson
 from envs.goals import Goal
 
-__all__ = ["Tried", "Verdict", "canonical", "covered", "done", "lifted", "needed", "negated", "pairs_of"]
+__all__ = ["Tried", "Verdict", "canonical", "done", "lifted", "needed"]
 
 PAIRS = 24  # fewest pairs that decide about a need
 CHANCES = 12  # fewest successes in which a fact could change that decide about an effect
@@ -60,6 +60,7 @@ class Verdict:
     n: int
     rate: float  # of success with the literal, or of the effect
     without: float = float("nan")
+    spared: str = ""  # the literal that makes up for the absence of this one
 
 
 @dataclass
@@ -139,9 +140,24 @@ def _judge(fact: str, pairs: Sequence[Pair], held: frozenset[str]) -> Iterable[V
         low, high = (float(b) for b in wilson(lacking.sum(), n))
         significant = better + worse > 0 and binomtest(better, better + worse, alternative="greater").pvalue < LEVEL
         holds: bool | None = bool(significant and gap >= GAP and lacking.mean() <= HOPELESS)
+        spared = _spared([p[1 if sign else 0] for p in rows], lacking, float(given.mean())) if holds else ""
+        if spared:
+            yield Verdict(literal, False, n, float(given.mean()), float(lacking.mean()), spared)
+            continue
         surely = gap - spread >= GAP and high <= HOPELESS
         never = gap + spread < GAP or low > HOPELESS
         yield Verdict(literal, holds if surely or never else None, n, float(given.mean()), float(lacking.mean()))
+
+
+def _spared(states: Sequence[frozenset[str]], success: np.ndarray, rate: float) -> str:
+    """The literal with which success is not rare though the need is not met, by the learner's rule; "" for none."""
+    best, least = "", rate / 2
+    for fact in sorted(set().union(*states)):
+        holds = np.array([fact in state for state in states])
+        for name, rows in ((fact, holds), (f"not {fact}", ~holds)):
+            lower = float(wilson(success[rows].sum(), rows.sum(), CONFIDENCE)[0]) if rows.any() else 0.0
+            best, least = (name, lower) if lower >= least else (best, least)
+    return best
 
 
 def _signed(literal: str) -> tuple[str, bool]:

@@ -24,7 +24,7 @@ from typing import Any
 
 from embodied.errors import UsageError
 from embodied.planning.operators import SHRINKAGE, GroundOperator, Operator, renaming
-from embodied.planning.search import STEP_COST, Facts, Plan, Step, ground_all
+from embodied.planning.search import STEP_COST, Facts, Plan, Step, ground_all, relevant
 from envs.constraints import impossible_reason
 from envs.goals import Goal
 from envs.vocabulary import BLOCKS, OBJECTS, PLACE_NAMES, PREDICATES
@@ -33,7 +33,9 @@ __all__ = ["Rendered", "fast_downward", "render"]
 
 _SCALE = 1000  # cost units for one nat
 _ATOM = re.compile(r"(\w+)\(([^()]*)\)")
-_TYPES = ("block", "place", "drawer", "lamp", "cabinet", "table")
+_UNIONS = sorted({kind for types in PREDICATES.values() for kind in types if "|" in kind})
+_KEPT_BACK = {"at", "all", "and", "end", "exists", "forall", "not", "or", "over", "start", *OBJECTS, *PLACE_NAMES}
+_KINDS = (*_UNIONS, "place", *sorted(set(OBJECTS.values())))
 
 
 @dataclass(frozen=True)
@@ -56,7 +58,7 @@ def render(
     """Domain and problem of a goal from the facts of now; arguments as for `embodied.planning.search.plan`."""
     true = {k for k, v in facts.items() if v} if isinstance(facts, Mapping) else set(facts)
     pool = operators.values() if isinstance(operators, Mapping) else operators
-    grounds = ground_all(sorted(pool, key=lambda o: o.schema), goal, true, allowed)
+    grounds = relevant(goal, ground_all(sorted(pool, key=lambda o: o.schema), goal, true, allowed))[1]
     actions: dict[str, str] = {}
     values: list[str] = []
     steps: dict[tuple[str, tuple[str, ...]], Step] = {}
@@ -132,19 +134,18 @@ def _unified_planning() -> tuple[Any, Any]:
 
 
 def _name(goal: Goal) -> str:
-    """An action's name: the goal's literals without their blocks, ``placed-left``, ``not-lit``."""
-    parts = []
+    """An action's name: the goal's literals without their blocks, ``achieve-placed-left``, ``achieve-not-lit``."""
+    parts = ["achieve"]
     for literal in goal.literals:
         places = [arg for arg in literal.args if arg in PLACE_NAMES or arg == "cabinet"]
-        parts.append("-".join(("" if literal.positive else "not-") + x for x in [literal.predicate.replace("_", "-")]))
+        parts.append(("" if literal.positive else "not-") + literal.predicate.replace("_", "-"))
         parts += places
     return "-".join(parts)
 
 
 def _blocks(operator: GroundOperator) -> tuple[str, ...]:
-    """The blocks an operator speaks of, the goal's first, in the order of its schema's variables."""
-    order = [name for name, _ in renaming(operator.goal) if name in BLOCKS]
-    return tuple(order)
+    """The blocks an operator speaks of, in the order of its schema's variables."""
+    return tuple(name for name, _ in renaming(operator.goal) if name in BLOCKS)
 
 
 def _action(name: str, operator: GroundOperator, variables: Mapping[str, str]) -> str:
@@ -160,7 +161,7 @@ def _action(name: str, operator: GroundOperator, variables: Mapping[str, str]) -
     before.append(f"(can-{name}{' ' * bool(arguments)}{arguments})")
     after = [atom(x) for x in sorted(operator.add)] + [f"(not {atom(x)})" for x in sorted(operator.delete)]
     after.append(f"(increase (total-cost) (cost-{name}{' ' * bool(arguments)}{arguments}))")
-    typed = " ".join(f"{variable} - block" for variable in variables.values())
+    typed = " ".join(f"{variable} - {_kind('block')}" for variable in variables.values())
     return (
         f"(:action {name}\n  :parameters ({typed})\n  :precondition (and {' '.join(before)})\n"
         f"  :effect (and {' '.join(after)}))"
@@ -175,8 +176,17 @@ def _atom(text: str, variables: Mapping[str, str] | None = None) -> str:
 
 
 def _predicate(name: str) -> str:
-    """PDDL's keywords are no names."""
-    return name.replace("_", "-") if name not in ("at",) else "is-at"
+    """A predicate's name; PDDL has words of its own, and readers take names of places and things but once."""
+    return f"is-{name}" if name in _KEPT_BACK else name.replace("_", "-")
+
+
+def _kind(kind: str) -> str:
+    """A type's name: ``block-type``, and ``block-or-cabinet-type`` where a predicate takes either."""
+    return f"{kind.replace('|', '-or-')}-type"
+
+
+def _parent(kind: str) -> str:
+    return next((_kind(union) for union in _UNIONS if kind != union and kind in union.split("|")), "object")
 
 
 def _domain(
@@ -189,11 +199,10 @@ def _domain(
         types = PREDICATES.get(match[1])
         if types is None:  # invented: its arguments are blocks and the drawer
             types = tuple(OBJECTS[arg.strip()] for arg in match[2].split(",") if arg.strip())
-        shown = [f"?x{k} - {kind if '|' not in kind else '(either ' + kind.replace('|', ' ') + ')'}"
-                 for k, kind in enumerate(types)]  # fmt: skip
+        shown = [f"?x{k} - {_kind(kind)}" for k, kind in enumerate(types)]
         signatures[match[1]] = f"({' '.join((_predicate(match[1]), *shown))})"
     count = {name: len(blocks) for name, blocks in steps}
-    typed = {name: "".join(f" ?{'ab'[k]} - block" for k in range(n)) for name, n in count.items()}
+    typed = {name: "".join(f" ?{'ab'[k]} - {_kind('block')}" for k in range(n)) for name, n in count.items()}
     last = len(goal.stages) - 1
     parts = [f"    {x}" for x in signatures.values()]
     parts += [f"    (can-{name}{typed[name]})" for name in actions]
@@ -207,9 +216,9 @@ def _domain(
     lines = [
         "(define (domain table-top)",
         "  (:requirements :typing :negative-preconditions :disjunctive-preconditions :action-costs)",
-        "  (:types thing place - object block drawer lamp cabinet table - thing)",
-        "  (:constants " + " ".join(f"{name} - {kind}" for name, kind in OBJECTS.items()),
-        "              " + " ".join(PLACE_NAMES) + " - place)",
+        "  (:types " + " ".join(f"{_kind(kind)} - {_parent(kind)}" for kind in _KINDS) + ")",
+        "  (:constants " + " ".join(f"{name} - {_kind(kind)}" for name, kind in OBJECTS.items()),
+        "              " + " ".join(PLACE_NAMES) + f" - {_kind('place')})",
         "  (:predicates", *parts, "  )",
         "  (:functions (total-cost) - number", *costs, "  )",
         *actions.values(), *chain, ")",

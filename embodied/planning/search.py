@@ -107,10 +107,10 @@ def plan(
     missing = _missing(goal, true, ground_operators)
     if missing:
         return Plan((), 0.0, missing)
-    bits, relevant = _relevant(goal, ground_operators)
-    actions = [_compile(operator, bits, operator.probability) for operator in relevant]
+    bits, useful = relevant(goal, ground_operators)
+    actions = [_compile(operator, bits, operator.probability) for operator in useful]
     doubt = {goal: SHRINKAGE / (SHRINKAGE + times) for goal, times in (failed or {}).items()}
-    first = [_compile(operator, bits, operator.here * doubt.get(str(operator.goal), 1.0)) for operator in relevant]
+    first = [_compile(operator, bits, operator.here * doubt.get(str(operator.goal), 1.0)) for operator in useful]
     stages = [_masks(((x.atom, x.positive) for x in stage), bits) for stage in goal.stages]
     start = sum(bit for atom, bit in bits.items() if atom in true)
     return _search(start, stages, first, actions, limit)
@@ -223,7 +223,7 @@ def _whereabouts(atom: str) -> bool:
     return Literal.parse(atom).predicate in ("on", "inside")
 
 
-def _relevant(goal: Goal, operators: list[GroundOperator]) -> tuple[dict[str, int], list[GroundOperator]]:
+def relevant(goal: Goal, operators: list[GroundOperator]) -> tuple[dict[str, int], list[GroundOperator]]:
     """Facts that matter, as bits, and the operators that change one of them."""
     facts = dict.fromkeys(literal.atom for literal in goal.literals)
     chosen: dict[int, GroundOperator] = {}
