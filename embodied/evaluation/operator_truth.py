@@ -9,8 +9,8 @@ is held. A literal is needed if success with it exceeds success without it by `G
 of the pairs in which the outcome differs), and is at most `HOPELESS` without it: the learner's own definition of a
 precondition, in states where everything else that is needed holds, and where no second literal makes up for it.
 
-*Done.* From executions that begin as those the operator was learnt from did, but are not those: on successes, where a
-fact could change, it does at a rate of at least `BELIEVED`.
+*Done.* From all of these executions and others that begin as those the operator was learnt from did, but are not those:
+on successes, where a fact could change, it does at a rate of at least `BELIEVED`.
 
 A literal is undecided where the 95 % interval of a rate reaches across its threshold, or too few pairs or chances were
 found; it counts neither for nor against the learner.

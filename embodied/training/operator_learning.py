@@ -20,7 +20,9 @@ from embodied.training.kept import KeptStates
 from embodied.training.rollouts import Actor, Measured, Trial, measure_all
 from envs.goals import Goal
 
-__all__ = ["count", "learn_operator"]
+__all__ = ["EXPERIMENTS", "count", "learn_operator"]
+
+EXPERIMENTS = 2  # for every execution
 
 Batch = tuple[str, np.ndarray, np.ndarray, np.ndarray]
 """Executions of a goal: its text, facts at start and end float64[n, NX], success bool[n]."""
@@ -38,7 +40,7 @@ def learn_operator(
 ) -> tuple[Operator, dict[str, list[int]]]:
     """The operator of a schema from executions of its goals, and goal → [successes, n] of those not experiments.
 
-    Of every trial as many experiments are made as it asks executions for. ``kept`` lends states to begin from and is
+    To every execution that a trial asks for there are `EXPERIMENTS`. ``kept`` lends states to begin from and is
     given those that the executions end in.
     """
 
@@ -48,11 +50,11 @@ def learn_operator(
         )
 
     def tested(asked: Sequence[Trial]) -> list[Batch]:
-        found = [
-            experiment(policy, t.goal, t.n, seed_of(t.seed, 1), kept.arrays(), threads=threads, on_steps=on_steps)
+        how = {"threads": threads, "on_steps": on_steps}
+        return [
+            _batch(t.goal, experiment(policy, t.goal, EXPERIMENTS * t.n, seed_of(t.seed, 1), kept.arrays(), **how))
             for t in asked
         ]
-        return [_batch(t.goal, one) for t, one in zip(asked, found, strict=True)]
 
     batches = tested(trials)
     first = ordinary(trials, kept)

@@ -41,7 +41,7 @@ from policies.multi_critic_ppo import MultiCriticPPO
 __all__ = ["COMPOSED", "Worker", "family", "schemas", "weak_links"]
 
 RECORDED = 16  # episodes of each measured set that are kept whole
-EXECUTIONS = 120  # that an operator learns from, a goal: from free starts and kept states; and as many experiments
+EXECUTIONS = 120  # that an operator learns from, a goal: from free starts and kept states; experiments are more
 KEPT_SHARE = 0.5  # of a practice's episodes begin in kept states, where there are any
 TRIED, STEADY = 4, 0.9  # attempts within plans, and the success rate from which a skill needs no mending
 COMPOSED = 96  # instructions carried out in a plan round
