@@ -107,7 +107,7 @@ def judge_run(path: Path, context: Context, share: float = 0.0) -> dict[str, dic
             if not file.exists():
                 made = executed(goal, repertoire.actors[name], kept, seed_of(SEED, k), share / len(goals))
                 file.parent.mkdir(parents=True, exist_ok=True)
-                np.savez_compressed(file, **made)
+                np.savez_compressed(file, allow_pickle=False, **made)
             found[goal] = dict(np.load(file))
         rows[schema] = judge(schema, own, found)
     return rows
@@ -147,7 +147,8 @@ def judge(schema: str, own: Operator, found: Mapping[str, Mapping[str, np.ndarra
         for name, operator in (("learning", learnt), ("tested", learnt), ("fresh", fresh)):
             count(operator, [(goal, made[f"{name}_start"], made[f"{name}_end"], made[f"{name}_success"])])
         whole = ~made["varied_lost"]
-        count(fresh, [(goal, *(made[f"varied_{x}"][whole] for x in ("start", "end", "success")))])
+        start, end, success = (made[f"varied_{x}"][whole] for x in ("start", "end", "success"))
+        count(fresh, [(goal, start, end, success)])
         tried.append(_tried(learnt, Goal.parse(goal), made))
     predicted, outcome = [], []
     for goal, made in found.items():

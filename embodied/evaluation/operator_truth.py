@@ -140,7 +140,7 @@ def _judge(fact: str, pairs: Sequence[Pair], held: frozenset[str]) -> Iterable[V
         low, high = (float(b) for b in wilson(lacking.sum(), n))
         significant = better + worse > 0 and binomtest(better, better + worse, alternative="greater").pvalue < LEVEL
         holds: bool | None = bool(significant and gap >= GAP and lacking.mean() <= HOPELESS)
-        spared = _spared([p[1 if sign else 0] for p in rows], lacking, float(given.mean())) if holds else ""
+        spared = _spared([p[1] if sign else p[0] for p in rows], lacking, float(given.mean())) if holds else ""
         if spared:
             yield Verdict(literal, False, n, float(given.mean()), float(lacking.mean()), spared)
             continue

@@ -133,7 +133,7 @@ def goals(count: int = 1200) -> tuple[tuple[Goal, bool], ...]:
 
 def test_every_single_literal_that_the_rules_allow_can_be_built() -> None:
     known, table = truth()
-    for literal, holds in zip(known, table.any(0), strict=True):
+    for literal, holds in zip(known, np.atleast_1d(table.any(0)), strict=True):
         assert (impossible_reason(Goal.of(literal)) is None) == holds, literal
 
 
