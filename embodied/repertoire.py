@@ -93,7 +93,7 @@ class Repertoire:
 
     @property
     def inventions(self) -> tuple[Invented, ...]:
-        """The predicates invented for its operators, for `symbolic_state` and `carry_out`; of one name the first."""
+        """The predicates invented for its operators, for `symbolic_state` and `carry_out`; names are unique."""
         return tuple({p.name: p for operator in reversed(self.operators.values()) for p in operator.invented}.values())
 
     def planner(self, plan: Callable[..., Plan] = plan) -> PlanFunction:

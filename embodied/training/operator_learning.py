@@ -7,7 +7,7 @@ facts too.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 
@@ -35,13 +35,15 @@ def learn_operator(
     kept: KeptStates,
     *,
     threads: int = 0,
+    taken: Iterable[str] = (),
     naming: Naming | None = None,
     on_steps: Callable[[int], None] | None = None,
 ) -> tuple[Operator, dict[str, list[int]]]:
     """The operator of a schema from executions of its goals, and goal → [successes, n] of those not experiments.
 
     To every execution that a trial asks for there are `EXPERIMENTS`. ``kept`` lends states to begin from and is
-    given those that the executions end in.
+    given those that the executions end in. ``taken`` are predicates (as text) invented for other schemas, whose names
+    mean those.
     """
 
     def ordinary(asked: Sequence[Trial], keeping: KeptStates | None) -> list[Measured]:
@@ -67,7 +69,8 @@ def learn_operator(
         again.extend(_batch(t.goal, one) for t, one in zip(anew, ordinary(anew, None), strict=True))
         return _lifted(schema, again)
 
-    found = invent(schema, _lifted(schema, batches), fresh, naming=naming)
+    names = [text.partition("(")[0].strip() for text in taken]
+    found = invent(schema, _lifted(schema, batches), fresh, taken=names, naming=naming)
     operator = Operator(schema, invented=[found] if found is not None else [])
     count(operator, [*batches, *again])
     return operator, {t.goal: [one.report.successes, one.report.n] for t, one in zip(trials, first, strict=True)}

@@ -304,9 +304,11 @@ class Worker:
             return []
         n = min(EXECUTIONS, self.config.gate.n)
         trials = [Trial(goal, n, self.seed(6, k)) for k, goal in enumerate(admitted)]
+        others = [kept for name, kept in self.journal.state.operators.items() if name != schema]
         operator, executed = learn_operator(
-            policy, schema, trials, self.kept, threads=self.config.threads, on_steps=self.spend
-        )
+            policy, schema, trials, self.kept, threads=self.config.threads, on_steps=self.spend,
+            taken=[text for kept in others for text in kept.get("invented", ())],
+        )  # fmt: skip
         with tempfile.TemporaryDirectory() as scratch:
             policy.save_pretrained(Path(scratch) / "policy")
             skill = tx.add_skill(
