@@ -94,7 +94,7 @@ class Repertoire:
     @property
     def inventions(self) -> tuple[Invented, ...]:
         """The predicates invented for its operators, for `symbolic_state` and `carry_out`; names are unique."""
-        return tuple({p.name: p for operator in reversed(self.operators.values()) for p in operator.invented}.values())
+        return tuple(predicate for operator in self.operators.values() for predicate in operator.invented)
 
     def planner(self, plan: Callable[..., Plan] = plan) -> PlanFunction:
         """The planner over this repertoire, for `carry_out`; ``plan`` is another that is called as the embedded one."""
