@@ -36,7 +36,7 @@ from envs.vector import TabletopVectorEnv
 
 __all__ = ["accuracy", "judge_run", "summarise"]
 
-SEED = 20_261_122  # of every execution that judges; no run draws from it
+SEED = 20_261_124  # of every execution that judges; the learner was worked out on 20_261_122
 LEARNING_SEED = 7_122  # of those that operators are learnt from
 FRESH = 200  # executions of each schema that begin as those learnt from do, for the predicted success
 BASES, HELD = 40, 12  # base states of each schema that are varied; those drawn with a block in the hand
@@ -100,7 +100,7 @@ def judge_run(path: Path, context: Context, share: float = 0.0) -> dict[str, dic
         found = {}
         for k, goal in enumerate(goals):
             name = repertoire.acts[goal]
-            sizes = [share / len(goals), EXECUTIONS, EXPERIMENTS, FRESH, BASES, HELD]
+            sizes = [SEED, LEARNING_SEED, share / len(goals), EXECUTIONS, EXPERIMENTS, FRESH, BASES, HELD]
             about = [repertoire.versions[name], goal, versions(), *sizes]
             digest = hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()[:12]
             file = context.out / "library.e" / f"{digest}.npz"
