@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from embodied.core import Skill
 from embodied.planning.execute import PlanFunction
 from embodied.planning.execute import Step as RunStep
+from embodied.planning.invented import Invented
 from embodied.planning.operators import Operator
-from embodied.planning.search import plan
+from embodied.planning.search import Plan, plan
 from embodied.skills.library import SkillLibrary
 from envs.goals import Goal, schema_of
 from envs.vocabulary import ANYWHERE, PLACES
@@ -93,8 +94,13 @@ class Repertoire:
         """Whether a ground goal's skill is admitted for it (a named place counts as any place)."""
         return anywhere(goal) in self.admitted
 
-    def planner(self) -> PlanFunction:
-        """The planner over this repertoire, for `carry_out`."""
+    @property
+    def inventions(self) -> tuple[Invented, ...]:
+        """The predicates invented for its operators, for `symbolic_state` and `carry_out`; names are unique."""
+        return tuple(predicate for operator in self.operators.values() for predicate in operator.invented)
+
+    def planner(self, plan: Callable[..., Plan] = plan) -> PlanFunction:
+        """The planner over this repertoire, for `carry_out`; ``plan`` is another that is called as the embedded one."""
 
         def search(facts: Mapping[str, bool], rest: Goal, failed: Mapping[str, int]) -> list[RunStep] | str:
             found = plan(rest, facts, self.operators, allowed=self.allows, failed=failed)

@@ -10,14 +10,20 @@ from __future__ import annotations
 from itertools import combinations
 from typing import TYPE_CHECKING
 
-from envs.vocabulary import PLACES
+from envs.vocabulary import BLOCKS, PLACES
 
 if TYPE_CHECKING:
     from envs.goals import Goal, Literal
 
 _RESTING = ("at", "placed", "on", "inside")  # where a released block can be
 _BESIDE = ("left_of", "in_front_of", "next_to")  # two blocks on the table, the first of them released
-_MARGIN = 0.08  # metres between two places before they contradict a direction
+# Where the first block is, seen from the second, in metres: x from, to, y from, to (the boxes of `envs.predicates`).
+_BOXES = {
+    "left_of": (-0.035, 0.035, 0.05, 0.14),
+    "in_front_of": (-0.14, -0.05, -0.035, 0.035),
+    "next_to": (-0.068, 0.068, -0.068, 0.068),
+}
+_SLACK = 0.06  # metres that two blocks at their places can be off them together
 
 
 def entailed(literal: Literal) -> tuple[Literal, ...]:
@@ -97,11 +103,33 @@ def _stage_reason(stage: tuple[Literal, ...]) -> str | None:
         reason = conflict(one, other)
         if reason:
             return reason
+    covered = [literal.args[0] for literal in stage if literal.predicate == "clear" and not literal.positive]
+    if len(covered) == len(BLOCKS):
+        return f"{' and '.join(covered)} cannot each stand on the other"
+    for block in covered:  # with two blocks, it is the other that stands on it
+        for literal in positive:
+            if _keeps_off(literal, block):
+                return f"{block} has nothing on it while {literal} holds"
+    return _places_reason(positive)
+
+
+def _keeps_off(literal: Literal, block: str) -> bool:
+    """Whether a positive literal says that no other block is above this one."""
+    if literal.predicate in _BESIDE:
+        return True
+    return literal.predicate in _RESTING and literal.args[0] != block and literal.args[1] != block
+
+
+def _places_reason(positive: list[Literal]) -> str | None:
+    """Whether two places lie such that blocks there cannot stand to each other as they should."""
     places = {lit.args[0]: lit.args[1] for lit in positive if lit.predicate in ("at", "placed")}
     for literal in positive:
-        axis, sign = {"left_of": (1, 1.0), "in_front_of": (0, -1.0)}.get(literal.predicate, (0, 0.0))
+        box = _BOXES.get(literal.predicate)
         spots = [PLACES.get(places.get(block, "")) for block in literal.args]
-        if sign and spots[0] and spots[1] and sign * (spots[0][axis] - spots[1][axis]) < -_MARGIN:
-            a, b = literal.args
-            return f"{a} at {places[a]} is not {literal.predicate.replace('_', ' ')} {b} at {places[b]}"
+        if box and len(spots) == 2 and spots[0] and spots[1]:
+            dx, dy = spots[0][0] - spots[1][0], spots[0][1] - spots[1][1]
+            off = (max(box[0] - dx, dx - box[1], 0.0) ** 2 + max(box[2] - dy, dy - box[3], 0.0) ** 2) ** 0.5
+            if off >= _SLACK:
+                a, b = literal.args
+                return f"{a} at {places[a]} is not {literal.predicate.replace('_', ' ')} {b} at {places[b]}"
     return None

@@ -265,6 +265,8 @@ for _claim in (
           "<=", 0.02, "false accepts", f"{_EVALUATION}.gate_claims:planted_edits", "23 edits, the same bank"),
     Claim("slim.e", "a whole training step with three critics over one with one; PPO and SAC over stable-baselines3's",
           "<=", 1.3, "times", f"{_EVALUATION}.slim_speed:training_cost", "few rounds"),
+    Claim("library.e", "learnt operators against the simulator: precision and recall of preconditions and effects",
+          ">=", 0.95, "the lower", f"{_EVALUATION}.operator_claims:accuracy", "a tenth of it", quick_target=0.0),
     Claim("library.g", "100,000 skills: p99 of retrieval (on its core) over 10 ms, of 8 writers' commits over 50 ms",
           "<=", 1.0, "of the target", f"{_EVALUATION}.library_claims:scale", "small", quick_target=20.0),
     Claim("library.i", "a language server that refuses, errs, stalls, cuts, floods or injects: runs that end well",

@@ -67,7 +67,7 @@ def fresh_install(context: Context) -> Measurement:
 def mastered_goals(context: Context) -> Measurement:
     """main.b: distinct mastered goals of a run from an empty library; the median over the seeds."""
     preset = "quick" if context.quick else "default"
-    seeds, finished = _runs_of(context, preset)
+    seeds, finished = runs_of(context, preset)
     counts, conditions, details = [], {}, {}
     for run in finished:
         distinct, everything = runs.mastered(run)
@@ -82,7 +82,7 @@ def mastered_goals(context: Context) -> Measurement:
 
 def heldout_instructions(context: Context) -> Measurement:
     """main.c: the agent's success over all held-out episodes of the runs, with the rows to read it beside."""
-    seeds, finished = _runs_of(context, "quick" if context.quick else "default")
+    seeds, finished = runs_of(context, "quick" if context.quick else "default")
     totals: dict[str, np.ndarray] = {}  # "agent", or "agent, 2 steps" -> successes and n
     for run in finished:
         for row in runs.heldout(run):
@@ -172,7 +172,7 @@ def same_seed_twice(context: Context) -> Measurement:
     return Measurement(sum(same) / len(same), None, seeds, len(same), {}, {"preset": preset})
 
 
-def _runs_of(context: Context, preset: str) -> tuple[tuple[int, ...], list[Path]]:
+def runs_of(context: Context, preset: str) -> tuple[tuple[int, ...], list[Path]]:
     """Seeds and finished runs: those that were given, else new ones."""
     if context.runs:
         found = [runs.find(run) for run in context.runs]

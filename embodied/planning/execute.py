@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from gymnasium.vector import AutoresetMode
 
+from embodied.planning.invented import Invented, extend
 from embodied.training.kept import KeptStates
 from embodied.training.rollouts import MAX_STEPS, Actor
 from envs.goals import Goal, Literal, ground
@@ -113,8 +114,11 @@ def step_budget(goal: Goal, replans: int, option_steps: int = MAX_STEPS) -> int:
     return option_steps * (len(goal.literals) + 2) * (replans + 1)
 
 
-def symbolic_state(facts: np.ndarray) -> list[dict[str, bool]]:
-    """The literals that the planner sees, for each row of facts float[n, NX]; ``placed`` is ``at`` here."""
+def symbolic_state(facts: np.ndarray, inventions: Iterable[Invented] = ()) -> list[dict[str, bool]]:
+    """The literals that the planner sees, for each row of facts float[n, NX]; ``placed`` is ``at`` here.
+
+    Facts of invented predicates stand beside them.
+    """
     table, spots = truth_table(facts), truth_table(facts, _SPOTS)
     states = []
     for row, spot in zip(table, spots, strict=True):
@@ -123,6 +127,7 @@ def symbolic_state(facts: np.ndarray) -> list[dict[str, bool]]:
             state[str(literal)] = bool(value)
             state[str(Literal("placed", literal.args))] = bool(value)
         states.append(state)
+    extend(states, facts, inventions)
     return states
 
 
@@ -247,13 +252,14 @@ def carry_out(
     state: np.ndarray | None = None,
     env: TabletopVectorEnv | None = None,
     kept: KeptStates | None = None,
+    inventions: Sequence[Invented] = (),
 ) -> tuple[list[Outcome], int]:
     """Carries out one instruction a slot from the starts of `draw_starts`; (outcomes, steps taken).
 
     skills: schema → what acts. ``on_step(env, goals of the running skills)`` sees every control step (for
     pictures). ``state`` float64[n, S] continues from there instead of drawing starts. ``env`` is what
     `make_env` gave for these schemas and n, and stays open. ``kept`` is given the states in which skills
-    end. A slot's result depends on its own start,
+    end. ``inventions`` are predicates that the plans may speak of. A slot's result depends on its own start,
     instruction and `step_budget` alone.
     """
     n = len(instructions)
@@ -268,7 +274,7 @@ def carry_out(
     slots = [_Slot(Outcome(str(goal)), step_budget(goal, replans, option_steps)) for goal in instructions]
     taken = 0
     while True:
-        _look(world, monitor, slots, plan, crew, index, replans)
+        _look(world, monitor, slots, plan, crew, index, replans, inventions)
         live = [slot for slot in slots if not slot.done]
         if not live:
             break
@@ -286,7 +292,7 @@ def carry_out(
                 if kept is not None:
                     kept.look(world, np.array([i]))
             if monitor.success[i] or slot.outcome.steps >= slot.budget:
-                _end(world, monitor, slot, i, "time ran out")
+                _end(world, monitor, slot, i, "time ran out", inventions)
         if on_step is not None:
             on_step(world, running)
     if env is None:
@@ -296,14 +302,14 @@ def carry_out(
 
 def _look(
     env: TabletopVectorEnv, monitor: InstructionMonitor, slots: Sequence[_Slot], plan: PlanFunction,
-    crew: _Crew, index: Mapping[str, int], replans: int,
+    crew: _Crew, index: Mapping[str, int], replans: int, inventions: Sequence[Invented],
 ) -> None:  # fmt: skip
     """Every slot whose skill has ended looks around and gets its next one: from its queue, or a new plan."""
     looking = [i for i, slot in enumerate(slots) if slot.looks()]
     if not looking:
         return
     given: dict[int, int] = {}
-    for i, state in zip(looking, symbolic_state(env.facts[looking]), strict=True):
+    for i, state in zip(looking, symbolic_state(env.facts[looking], inventions), strict=True):
         slot, goal = slots[i], monitor.goals[i]
         slot.record(state, env.facts[i])
         carried = monitor.holds(env.facts, i)
@@ -312,7 +318,7 @@ def _look(
         if not reason and slot.current is not None and slot.current.goal not in index:
             reason = f"no skill takes the goal {slot.current.goal}"
         if reason:
-            _end(env, monitor, slot, i, reason)
+            _end(env, monitor, slot, i, reason, inventions)
         elif slot.current is not None:
             given[i] = index[slot.current.goal]
             slot.begin(env.facts[i])
@@ -321,10 +327,17 @@ def _look(
         env.assign_goals(np.array(list(given.values())), np.array(list(given)))
 
 
-def _end(env: TabletopVectorEnv, monitor: InstructionMonitor, slot: _Slot, i: int, reason: str) -> None:
+def _end(
+    env: TabletopVectorEnv,
+    monitor: InstructionMonitor,
+    slot: _Slot,
+    i: int,
+    reason: str,
+    inventions: Sequence[Invented],
+) -> None:
     """Closes a slot: with success if the judge says so. A skill cut short goes unrecorded."""
     if slot.over is not None:
-        slot.record(symbolic_state(env.facts[i : i + 1])[0], env.facts[i])
+        slot.record(symbolic_state(env.facts[i : i + 1], inventions)[0], env.facts[i])
     outcome = slot.outcome
     outcome.success = bool(monitor.success[i])
     outcome.reason = "" if outcome.success else reason

@@ -21,7 +21,7 @@ its truth is counted as "is as wanted".
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
@@ -29,9 +29,10 @@ from typing import Any
 import numpy as np
 
 from embodied.core import OperatorCount
+from embodied.planning.invented import Invented
 from embodied.planning.separation import Signed, failing_contexts, precondition, satisfied
 from envs.goals import Goal, binding, schema_of
-from envs.vocabulary import BLOCKS, SWITCHED, SYMMETRIC
+from envs.vocabulary import BLOCKS, PREDICATES, SWITCHED, SYMMETRIC
 
 BELIEVED = 0.6  # smoothed rate from which an effect is expected
 SHRINKAGE = 4.0  # executions that the pooled success rate counts for in a grounding's own
@@ -62,6 +63,7 @@ class Model:
     risk: Mapping[str, float]  # fact -> how often it is lost where it held, success or not
     lessons: tuple[Lesson, ...]
     usable: Mapping[str, tuple[int, int]]  # blocks -> (successes, n) where the operator may be used
+    elsewhere: tuple[int, int]  # (successes, n) where it may not
 
     @property
     def rate(self) -> float:
@@ -90,6 +92,13 @@ class GroundOperator:
     probability: float
     here: float  # the same in the state it was bound in, lower where it failed there before
 
+    def applies(self, facts: Mapping[str, bool]) -> bool:
+        """Whether the precondition holds and no lesson speaks against it; absent facts are false."""
+        true = {atom for atom, value in facts.items() if value}
+        if not self.needs <= true or self.forbids & true:
+            return False
+        return not any(yes <= true and not no & true for yes, no in self.lessons)
+
 
 @dataclass
 class Operator:
@@ -102,17 +111,20 @@ class Operator:
     """Lifted fact -> [could appear, appeared, could vanish, vanished] on successes, [held, lost] on all."""
     trivial: int = 0
     forbidden: list[Lesson] = field(default_factory=list)
+    invented: list[Invented] = field(default_factory=list)
+    """Predicates of the operator's own, whose facts stand in its counts beside the vocabulary's."""
     _model: Model | None = field(default=None, repr=False, compare=False)
 
     def observe(self, goal: Goal, start: Mapping[str, bool], end: Mapping[str, bool], success: bool) -> None:
         """Count one execution of ``goal``: ground facts (atom -> truth; absent is false) before and after."""
-        before, after = self._lifted(goal, start), self._lifted(goal, end)
+        start, end = self._own(start), self._own(end)
+        before, after = self.lift(goal, start), self.lift(goal, end)
         if all(literal.holds(start) for literal in goal.final):
             self.trivial += 1
             return
         counts = self.starts.setdefault((_blocks(goal), before), [0, 0])
         counts[0 if success else 1] += 1
-        names = _renaming(goal)
+        names = renaming(goal)
         for fact in {_rename(atom, names) for atom in (*start, *end)} | before | after:
             change = self.changes.setdefault(fact, [0, 0, 0, 0, 0, 0])
             was, now = fact in before, fact in after
@@ -125,7 +137,7 @@ class Operator:
 
     def forbid(self, goal: Goal, literals: Iterable[str], reason: str) -> None:
         """Add a lesson by hand: never attempt ``goal``, however renamed, where all these literals hold."""
-        names = _renaming(goal)
+        names = renaming(goal)
         lifted = tuple(_rename(literal, names) for literal in literals)
         self.forbidden.append(Lesson(lifted, 0, 0, reason))
         self._model = None
@@ -149,7 +161,7 @@ class Operator:
     def ground(self, goal: Goal, facts: Mapping[str, bool] | None = None) -> GroundOperator:
         """The operator bound to a goal of its schema, and to the state of now where ``facts`` are given."""
         self._check(goal)
-        model, names = self.model, {variable: name for name, variable in _renaming(goal)}
+        model, names = self.model, {variable: name for name, variable in renaming(goal)}
         flipped = _flipped(goal)
 
         def split(literals: Iterable[str]) -> tuple[frozenset[str], frozenset[str]]:
@@ -165,7 +177,7 @@ class Operator:
         add = (add - {a for a, sign in wanted if not sign}) | {a for a, sign in wanted if sign}
         delete = (delete - add) | {a for a, sign in wanted if not sign}
         rate = model.rate_of(_blocks(goal))
-        now = (_blocks(goal), self._lifted(goal, facts)) if facts is not None else None
+        now = (_blocks(goal), self.lift(goal, self._own(facts))) if facts is not None else None
         successes, failures = self.starts.get(now, (0, 0)) if now is not None else (0, 0)
         return GroundOperator(
             schema=self.schema,
@@ -179,6 +191,14 @@ class Operator:
             probability=rate,
             here=min(rate, (successes + SHRINKAGE * rate) / (successes + failures + SHRINKAGE)),
         )
+
+    def predict(self, goal: Goal, facts: Mapping[str, bool]) -> float:
+        """How probable success is from these facts, also where a planner would not use the operator."""
+        bound = self.ground(goal, facts)
+        if bound.applies(facts):
+            return bound.here
+        successes, trials = self.model.elsewhere
+        return (successes + 1.0) / (trials + 2.0)
 
     def to_dict(self) -> dict[str, Any]:
         """The counts as JSON values; the same counts give the same text."""
@@ -194,7 +214,7 @@ class Operator:
             "changes": [self.changes[literal] for literal in literals],
             "trivial": self.trivial,
             "forbidden": [[list(lesson.literals), lesson.reason] for lesson in self.forbidden],
-        }
+        } | ({"invented": [str(predicate) for predicate in self.invented]} if self.invented else {})
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Operator:
@@ -209,7 +229,8 @@ class Operator:
                 literal: [int(x) for x in counts] for literal, counts in zip(literals, data["changes"], strict=True)
             }
             forbidden = [Lesson(tuple(context), 0, 0, reason) for context, reason in data["forbidden"]]
-            return cls(str(data["schema"]), starts, changes, int(data["trivial"]), forbidden)
+            invented = [Invented.parse(text) for text in data.get("invented", ())]
+            return cls(str(data["schema"]), starts, changes, int(data["trivial"]), forbidden, invented)
         except (KeyError, TypeError, ValueError, IndexError) as error:
             raise OperatorError(f"a stored operator cannot be read: {type(error).__name__} {error}") from None
 
@@ -247,17 +268,20 @@ class Operator:
         for literals, _, _ in contexts:
             rows &= ~satisfied(starts, literals)
         usable: dict[str, tuple[int, int]] = {}
+        elsewhere = (int(counts[~rows, 0].sum()), int(counts[~rows].sum()))
         for (blocks, _), (hits, misses), row in zip(self.starts, counts.tolist(), rows, strict=True):
             if row:
                 s, n = usable.get(blocks, (0, 0))
                 usable[blocks] = s + hits, n + hits + misses
+        rates = {literal: _rate(hits, n) for literal, (n, hits) in effects(self.changes).items()}
         return Model(
             precondition=tuple(_text(facts, literal) for literal in chosen),
-            add={f: _rate(c[1], c[0]) for f, c in self.changes.items() if _rate(c[1], c[0]) >= BELIEVED},
-            delete={f: _rate(c[3], c[2]) for f, c in self.changes.items() if _rate(c[3], c[2]) >= BELIEVED},
+            add={f: rate for f, rate in rates.items() if not f.startswith("not ") and rate >= BELIEVED},
+            delete={f[4:]: rate for f, rate in rates.items() if f.startswith("not ") and rate >= BELIEVED},
             risk={f: c[5] / (c[4] + 1.0) for f, c in self.changes.items() if c[5]},
             lessons=(*self.forbidden, *lessons),
             usable=usable,
+            elsewhere=elsewhere,
         )
 
     def _preference(self, facts: list[str]) -> list[Signed]:
@@ -271,11 +295,27 @@ class Operator:
         if schema_of(goal) != self.schema:
             raise OperatorError(f"'{goal}' is no goal of the schema '{self.schema}' but of '{schema_of(goal)}'")
 
-    def _lifted(self, goal: Goal, facts: Mapping[str, bool]) -> frozenset[str]:
+    def _own(self, facts: Mapping[str, bool]) -> Mapping[str, bool]:
+        """The facts without those of predicates that were invented for another operator: here they were not counted."""
+        own = {predicate.name for predicate in self.invented}
+        return {
+            atom: value
+            for atom, value in facts.items()
+            if (name := atom.partition("(")[0]) in PREDICATES or name in own
+        }
+
+    def lift(self, goal: Goal, facts: Mapping[str, bool]) -> frozenset[str]:
+        """The facts that hold, lifted by a goal of the schema; a switched fact holds where it is as wanted."""
         self._check(goal)
-        names, flipped = _renaming(goal), _flipped(goal)
+        names, flipped = renaming(goal), _flipped(goal)
         true = {_rename(atom, names) for atom, value in facts.items() if value and atom not in flipped}
         return frozenset(true | {_rename(atom, names) for atom in flipped if not facts.get(atom, False)})
+
+
+def effects(changes: Mapping[str, Sequence[int]]) -> dict[str, tuple[int, int]]:
+    """From `Operator.changes`: literal → (successes in which it could come true, those in which it did)."""
+    found = {fact: (counts[0], counts[1]) for fact, counts in changes.items()}
+    return found | {f"not {fact}": (counts[2], counts[3]) for fact, counts in changes.items()}
 
 
 def _rate(hits: int, trials: int) -> float:
@@ -304,7 +344,7 @@ def _flipped(goal: Goal) -> frozenset[str]:
 
 
 @lru_cache(maxsize=1024)
-def _renaming(goal: Goal) -> tuple[tuple[str, str], ...]:
+def renaming(goal: Goal) -> tuple[tuple[str, str], ...]:
     """(name, variable) for the goal's bindings and, where it binds a block, for the other blocks."""
     names = {name: variable for variable, name in binding(goal).items()}
     if any(block in names for block in BLOCKS):

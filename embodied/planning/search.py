@@ -23,7 +23,7 @@ from functools import lru_cache
 from embodied.planning.operators import SHRINKAGE, GroundOperator, Operator
 from envs.constraints import conflict, entailed, impossible_reason
 from envs.goals import Goal, Literal, binding, ground
-from envs.vocabulary import ANYWHERE, PLACE_NAMES
+from envs.vocabulary import ANYWHERE, PLACE_NAMES, PREDICATES
 
 STEP_COST = 1e-3  # between plans of equal probability the shorter one wins
 STAGE_COST = 1e-6  # between plans equal in that too, the one that finishes early stages early
@@ -103,14 +103,14 @@ def plan(
         return Plan((), 0.0, f"impossible because {reason}")
     true = {k for k, v in facts.items() if v} if isinstance(facts, Mapping) else set(facts)
     pool = operators.values() if isinstance(operators, Mapping) else operators
-    ground_operators = _ground_all(sorted(pool, key=lambda o: o.schema), goal, true, allowed)
+    ground_operators = ground_all(sorted(pool, key=lambda o: o.schema), goal, true, allowed)
     missing = _missing(goal, true, ground_operators)
     if missing:
         return Plan((), 0.0, missing)
-    bits, relevant = _relevant(goal, ground_operators)
-    actions = [_compile(operator, bits, operator.probability) for operator in relevant]
+    bits, useful = relevant(goal, ground_operators)
+    actions = [_compile(operator, bits, operator.probability) for operator in useful]
     doubt = {goal: SHRINKAGE / (SHRINKAGE + times) for goal, times in (failed or {}).items()}
-    first = [_compile(operator, bits, operator.here * doubt.get(str(operator.goal), 1.0)) for operator in relevant]
+    first = [_compile(operator, bits, operator.here * doubt.get(str(operator.goal), 1.0)) for operator in useful]
     stages = [_masks(((x.atom, x.positive) for x in stage), bits) for stage in goal.stages]
     start = sum(bit for atom, bit in bits.items() if atom in true)
     return _search(start, stages, first, actions, limit)
@@ -185,7 +185,7 @@ def _read_off(
     return Plan(tuple(reversed(steps)), min(1.0, math.exp(STEP_COST * len(steps) - cost)))
 
 
-def _ground_all(
+def ground_all(
     operators: Iterable[Operator], goal: Goal, true: set[str], allowed: Callable[[Goal], bool] | None
 ) -> list[GroundOperator]:
     places = {arg for literal in goal.literals for arg in literal.args if arg in PLACE_NAMES} | {ANYWHERE}
@@ -207,7 +207,8 @@ def _by_definition(operator: GroundOperator, atoms: set[str]) -> GroundOperator:
     """
     wanted = [literal for literal in operator.goal.final if literal.positive]
     certain = {str(fact) for literal in wanted for fact in (literal, *entailed(literal))}
-    excluded = {a for a in atoms - certain if any(_excludes(str(literal), a) for literal in wanted)}
+    known = {a for a in atoms - certain if a.partition("(")[0] in PREDICATES}  # of what was invented nothing is certain
+    excluded = {a for a in known if any(_excludes(str(literal), a) for literal in wanted)}
     moved = {literal.args[0] for literal in wanted}
     elsewhere = {a for a in excluded - operator.delete if _whereabouts(a) and not moved & {*Literal.parse(a).args}}
     return replace(
@@ -222,7 +223,7 @@ def _whereabouts(atom: str) -> bool:
     return Literal.parse(atom).predicate in ("on", "inside")
 
 
-def _relevant(goal: Goal, operators: list[GroundOperator]) -> tuple[dict[str, int], list[GroundOperator]]:
+def relevant(goal: Goal, operators: list[GroundOperator]) -> tuple[dict[str, int], list[GroundOperator]]:
     """Facts that matter, as bits, and the operators that change one of them."""
     facts = dict.fromkeys(literal.atom for literal in goal.literals)
     chosen: dict[int, GroundOperator] = {}

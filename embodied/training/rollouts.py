@@ -21,7 +21,7 @@ from embodied.training.kept import KeptStates
 from envs.goals import Goal
 from envs.vector import ENV_ID, TabletopVectorEnv
 
-__all__ = ["MAX_STEPS", "Actor", "Measured", "Trial", "measure", "measure_all", "versions"]
+__all__ = ["MAX_STEPS", "Actor", "Begun", "Measured", "Trial", "draw", "measure", "measure_all", "versions"]
 
 MAX_STEPS = 120  # control steps a skill may take (6 s)
 WIDTH = 192  # episodes at work at once, where that many wait
@@ -55,6 +55,15 @@ class Trial:
     record: int = 0
 
 
+@dataclass(frozen=True)
+class Begun:
+    """What episodes begin with: states float64[n, S], the goal's places float64[n, 4, 2] and facts float64[n, NX]."""
+
+    states: np.ndarray
+    places: np.ndarray
+    facts: np.ndarray
+
+
 @dataclass
 class Measured:
     """What came of a trial. start and end float64[n, NX] are the facts at each episode's begin and end."""
@@ -83,6 +92,7 @@ def measure_all(
     kept: KeptStates | None = None,
     starts: tuple[np.ndarray, np.ndarray] | None = None,
     deterministic: bool = True,
+    begun: Sequence[Begun] = (),
     on_steps: Callable[[int], None] | None = None,
 ) -> list[Measured]:
     """Runs every episode of every trial and judges them by the simulator's predicates.
@@ -90,7 +100,8 @@ def measure_all(
     Episodes wait in one line for the next free slot, so that none idles while others finish; what comes of one does
     not depend on that. ``free_starts`` draws starts without regard to the goal. ``kept`` is given the states in which
     episodes end; half of the episodes begin in one of ``starts`` (states, facts), where the goal can be reached from
-    one. ``on_steps`` hears of environment steps as they are taken.
+    one. ``begun`` says what each trial's episodes begin with, where that is not to be drawn. ``on_steps`` hears of
+    environment steps as they are taken.
     """
     if not trials:
         return []
@@ -104,8 +115,10 @@ def measure_all(
     )  # fmt: skip
     which = np.repeat([goals.index(trial.goal) for trial in trials], sizes)
     recorded = np.concatenate([np.arange(trial.n) < trial.record for trial in trials])
-    begun = [_draw(env, trial, goals.index(trial.goal)) for trial in trials]
-    states, places, start = (np.concatenate(column) for column in zip(*begun, strict=True))
+    begun = begun or [draw(env, trial, goals.index(trial.goal)) for trial in trials]
+    states, places, start = (
+        np.concatenate([getattr(b, name) for b in begun]) for name in ("states", "places", "facts")
+    )
     success, lengths, returns = np.zeros(total, np.bool_), np.zeros(total, np.int64), np.zeros(total)
     end = start.copy()
     log: list[tuple[np.ndarray, ...]] = []  # (episode, facts after the action, action, terms) of recorded episodes
@@ -154,12 +167,12 @@ def measure_all(
     return out
 
 
-def _draw(env: TabletopVectorEnv, trial: Trial, goal: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """States float64[n, S], places float64[n, 4, 2] and facts float64[n, NX] that a trial's episodes begin with."""
+def draw(env: TabletopVectorEnv, trial: Trial, goal: int) -> Begun:
+    """What a trial's episodes begin with, from the environment's goal of that index."""
     slots = np.arange(trial.n)
     chosen = {"reset_mask": np.arange(env.num_envs) < trial.n, "which": np.full(env.num_envs, goal)}
     env.reset(seed=trial.seed, options=chosen)
-    return env.get_state(slots), env.clock.codes.place[slots], env.facts[slots].copy()
+    return Begun(env.get_state(slots), env.clock.codes.place[slots], env.facts[slots].copy())
 
 
 def _episodes(

@@ -23,13 +23,13 @@ from embodied.data.store import BrokenEpisodeError
 from embodied.journal import Journal
 from embodied.language.base import LanguageModel, LMRequest
 from embodied.language.roles import RelabelReply, RelabelRequest
-from embodied.planning.execute import carry_out, symbolic_state
-from embodied.planning.operators import Operator
+from embodied.planning.execute import carry_out
 from embodied.repertoire import Repertoire, anywhere
 from embodied.skills.gate import Gate, GateConfig, GateDecision, Question
 from embodied.skills.heads import Change
 from embodied.training.entries import entry_of
 from embodied.training.kept import KeptStates
+from embodied.training.operator_learning import learn_operator
 from embodied.training.playing import learn_from_play
 from embodied.training.practice import PracticeConfig, begin, clone, practise
 from embodied.training.relabelling import demonstrations
@@ -43,7 +43,7 @@ from policies.multi_critic_ppo import MultiCriticPPO
 __all__ = ["COMPOSED", "Worker", "family", "schemas", "weak_links"]
 
 RECORDED = 16  # episodes of each measured set that are kept whole
-EXECUTIONS = 120  # executions that an operator learns from, a goal: from free starts and from kept states
+EXECUTIONS = 120  # that an operator learns from, a goal: from free starts and kept states; experiments are more
 KEPT_SHARE = 0.5  # of a practice's episodes begin in kept states, where there are any
 TRIED, STEADY = 4, 0.9  # attempts within plans, and the success rate from which a skill needs no mending
 COMPOSED = 96  # instructions carried out in a plan round
@@ -201,7 +201,7 @@ class Worker:
         self.say(f"composing: {parsed[0].text()}")
         outcomes, steps = carry_out(
             parsed, repertoire.actors, repertoire.planner(), self.seed(4), replans=1, threads=self.config.threads,
-            kept=self.kept,
+            kept=self.kept, inventions=repertoire.inventions,
         )  # fmt: skip
         self.spend(steps)
         chained = {goal: [s / 2, n / 2] for goal, (s, n) in journal.state.chained.items() if n > 1}
@@ -307,19 +307,13 @@ class Worker:
         admitted = [decision.goal for decision in decisions if decision.admitted]
         if not admitted:
             return []
-        operator, executed = Operator(schema), {}
         n = min(EXECUTIONS, self.config.gate.n)
         trials = [Trial(goal, n, self.seed(6, k)) for k, goal in enumerate(admitted)]
-        executions = measure_all(
-            policy, trials, threads=self.config.threads, free_starts=True, kept=self.kept, starts=self.kept.arrays(),
-            on_steps=self.spend,
+        others = [kept for name, kept in self.journal.state.operators.items() if name != schema]
+        operator, executed = learn_operator(
+            policy, schema, trials, self.kept, threads=self.config.threads, on_steps=self.spend,
+            taken=[text for kept in others for text in kept.get("invented", ())],
         )  # fmt: skip
-        for goal, found in zip(admitted, executions, strict=True):
-            executed[goal] = [found.report.successes, found.report.n]
-            parsed = Goal.parse(goal)
-            before, after = symbolic_state(found.start), symbolic_state(found.end)
-            for start, end, success in zip(before, after, found.report.success, strict=True):
-                operator.observe(parsed, start, end, bool(success))
         rejected = [decision.reason for decision in decisions if not decision.admitted]
         entry = entry_of(self.agent, operator, admitted, executed, MAX_STEPS, rejected)
         with tempfile.TemporaryDirectory() as scratch:
