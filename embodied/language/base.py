@@ -33,10 +33,11 @@ class LMRequest(Generic[T]):
 
 @dataclass(frozen=True)
 class LMResult(Generic[T]):
-    """A checked reply and who gave it."""
+    """A checked reply and who gave it; ``degraded`` says what had to be answered by another way, and why."""
 
     value: T
     backend: str
+    degraded: str = ""
 
 
 class LanguageModel(Protocol):

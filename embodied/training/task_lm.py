@@ -1,0 +1,417 @@
+r"""Training of the task model: planner demonstrations of depth 1 and 2 first, then GRPO on deeper tasks, as in SAGE.
+
+*Supervised*: the embedded planner demonstrates tasks of one or two steps; the model learns the plan (and, with a small
+weight, the goal) given what stands before. The tail of a plan of two is a task too. Some prompts hold macros, one of
+which may be the plan itself: then the macro's name is the answer.
+
+*GRPO*: g plans are sampled for each task, the symbolic world rewards them, R = success · (1 - c · steps said), and with
+Â = (R - mean) / (std + ε) in the group the loss is
+
+.. math:: -\frac1N \sum_{i,t} \min(\rho_{it} Â_i, \mathrm{clip}(\rho_{it}, 1-δ, 1+δ) Â_i) + w L_{supervised}
+
+with ρ the ratio of the probabilities under the grammar's masks now and when sampled. Groups that all agree teach
+nothing and are left out. How many literals tasks have is drawn in proportion to p (1 - p), p being the success so far.
+Every few steps the tasks are *chains* of two: what solved the first is a macro in the second's prompt, and
+
+    R1 + 1[second solved with the macro made in the first],    R2 + 1[second solved with a macro]
+
+*Gate*: now and then the model is measured on held-back tasks of depth 1 and 2. Where it has lost more than a point
+against the best so far, weights and moments go back to what they were at the last measurement that passed.
+
+Chance depends on (seed, phase, step) alone, so that a training that was stopped goes on as if it never had been.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch.nn import functional as F
+
+from embodied.data.durable import replace_file
+from embodied.errors import UsageError
+from embodied.evaluation.heldout import instructions
+from embodied.language.symbolic_world import SymbolicWorld
+from embodied.language.task_plans import Answers, Task, answer, flat, kept_as_macro
+from embodied.language.task_tokens import GOAL, MACROS, PAD, TOKENS, left_padded, plan_tokens
+from embodied.training.symbolic_tasks import Tasks, heldout_tasks
+from envs.goals import Goal
+from policies.checkpoint import TRAINING, load_module, load_optimizer, module_arrays, optimizer_arrays, read_arrays
+from policies.checkpoint import with_prefix as under
+from policies.checkpoint import without_prefix as within
+from policies.task_lm import TaskLM, TaskLMConfig, masked_log_probability
+
+__all__ = ["Demonstration", "TaskLMSettings", "TaskLMTraining", "success_by_depth", "train_task_lm"]
+
+DEMONSTRATE, SUPERVISE, REINFORCE, GATE = range(4)  # phases, for the seeds
+TAUGHT = (1, 2)  # depths that are demonstrated
+GATE_SEED = 20_261_150
+STATE, DEMOS, LOG, MODEL = "state.json", "demonstrations.json", "log.jsonl", "model"
+
+
+@dataclass(frozen=True)
+class TaskLMSettings:
+    """How much of what; the defaults are the claim's."""
+
+    seed: int = 0
+    width: int = 160
+    heads: int = 5
+    layers: int = 4
+    precision: str = "bfloat16"
+    demonstrations: int = 5000  # calls of the planner
+    supervised: int = 1000  # updates
+    batch: int = 64
+    rate: float = 1e-3
+    goal_weight: float = 0.1
+    macros: float = 0.3  # share of prompts with a macro
+    steps: int = 500  # of GRPO
+    tasks: int = 16  # a step
+    group: int = 8
+    passes: int = 2
+    rate_grpo: float = 2e-4
+    clip: float = 0.2
+    step_price: float = 0.03
+    replay: float = 0.5
+    chains_every: int = 4
+    most_literals: int = 5
+    gate_every: int = 25
+    gate_tasks: int = 150  # a depth
+    tolerance: float = 0.01
+
+
+@dataclass(frozen=True)
+class Demonstration:
+    """A task and the planner's plan for it."""
+
+    task: Task
+    steps: tuple[Goal, ...]
+
+
+@dataclass
+class _Progress:
+    """Where a training stands, as JSON values."""
+
+    supervised: int = 0
+    steps: int = 0
+    success: list[float] = field(default_factory=list)  # running, by number of literals
+    best: float = -1.0  # at the gate
+    undone: int = 0
+    cpu: float = 0.0
+    seconds: float = 0.0
+
+
+class TaskLMTraining:
+    """A model being trained in ``folder``, from its beginning or from where it was stopped.
+
+    ``avoid`` are keys of tasks that are not to be trained on. UsageError where the folder's settings differ.
+    """
+
+    def __init__(
+        self, world: SymbolicWorld, settings: TaskLMSettings, folder: Path, avoid: Sequence[Task] = (),
+        say: Callable[[str], None] = lambda _: None,
+    ) -> None:  # fmt: skip
+        self.world, self.settings, self.folder, self.say = world, settings, folder, say
+        self._claim()
+        frozen = frozenset(item.goal for item in instructions())
+        self.gate = _gate(world, frozen, settings.gate_tasks)
+        keys = frozenset(task.key for task in (*avoid, *(t for rows in self.gate.values() for t in rows)))
+        self.tasks = Tasks(world, keys, frozen)
+        self.model = TaskLM(
+            TaskLMConfig(len(TOKENS), settings.width, settings.heads, settings.layers, settings.seed, settings.precision)
+        )
+        self.optimizer = torch.optim.AdamW(self.model.parameters(), settings.rate, weight_decay=0.01, fused=True)
+        self.progress = _Progress(success=[0.5] * settings.most_literals)
+        self._good: dict[str, np.ndarray] = {}
+        self._clock = (time.process_time(), time.monotonic())
+        self._load()
+        self.demonstrations = self._demonstrated()
+
+    # supervised ------------------------------------------------------------------------------------------
+
+    def supervise(self) -> None:
+        """Learns from demonstrations, to the budget of updates."""
+        s, p = self.settings, self.progress
+        while p.supervised < s.supervised:
+            rng = _rng(s.seed, SUPERVISE, p.supervised)
+            for group in self.optimizer.param_groups:
+                left = 1 - p.supervised / s.supervised
+                group["lr"] = s.rate * min(1.0, (p.supervised + 1) / 50) * (0.05 + 0.95 * left)
+            loss = self._supervised_loss(rng, s.batch)
+            self._descend(loss)
+            p.supervised += 1
+            if p.supervised % 100 == 0 or p.supervised == s.supervised:
+                self.note(phase="supervised", update=p.supervised, loss=float(loss.detach()))
+            if p.supervised % 500 == 0 or p.supervised == s.supervised:
+                self.save()
+
+    def _supervised_loss(self, rng: np.random.Generator, n: int) -> torch.Tensor:
+        prompts, plans = [], []
+        for i in rng.integers(len(self.demonstrations), size=n):
+            task, said = self._dressed(self.demonstrations[i], rng)
+            prompts.append(task.prompt())
+            plans.append(plan_tokens(said))
+        given = torch.from_numpy(left_padded(prompts))
+        wanted = torch.from_numpy(_right_padded(plans))
+        with self.model.autocast():
+            logits, own = self.model.logits(given, wanted)
+        loss = F.cross_entropy(logits.flatten(0, 1), wanted.flatten(), ignore_index=PAD)
+        if self.settings.goal_weight > 0:
+            after = (given == GOAL).cumsum(1)[:, :-1] > 0
+            target = torch.where(after, given[:, 1:], PAD)
+            goal = F.cross_entropy(own[:, :-1].flatten(0, 1), target.flatten(), ignore_index=PAD)
+            loss = loss + self.settings.goal_weight * goal
+        return loss
+
+    def _dressed(self, demo: Demonstration, rng: np.random.Generator) -> tuple[Task, list[Goal | str]]:
+        """A demonstration as it is asked and answered: at times with macros, or with skills that are lacking."""
+        task, said = demo.task, list[Goal | str](demo.steps)
+        names = rng.permutation(MACROS).tolist()
+        if rng.random() < self.settings.macros:
+            if len(demo.steps) > 1 and rng.random() < 0.5:
+                task, said = kept_as_macro(task, demo.steps, names[0]), [names[0]]
+            else:
+                other = self.demonstrations[rng.integers(len(self.demonstrations))].steps
+                if len(other) > 1 and other != demo.steps:
+                    task = kept_as_macro(task, other, names[0])
+        if rng.random() < 0.1:
+            used = {x.predicate for goal in demo.steps for x in goal.literals}
+            free = sorted({x.predicate for goal in self.world.goals for x in goal.final} - used)
+            if free:
+                task = Task(task.facts, task.goal, task.macros, (free[rng.integers(len(free))],))
+        return task, said
+
+    def _demonstrated(self) -> list[Demonstration]:
+        path, s = self.folder / DEMOS, self.settings
+        if not path.exists():
+            rng, rows = _rng(s.seed, DEMONSTRATE, 0), []
+            for _ in range(s.demonstrations):
+                task = self.tasks.task(rng, int(rng.choice((1, 2, 3, 4), p=(0.3, 0.45, 0.15, 0.1))))
+                found = self.world.plan(task.goal, self.world.state(task.facts))
+                if found.found and len(found.steps) in TAUGHT:
+                    rows.append([sorted(task.facts), str(task.goal), [step.goal for step in found.steps]])
+            replace_file(path, json.dumps(rows).encode())
+            self.say(f"{len(rows)} demonstrations")
+        demos = []
+        for facts, goal, steps in json.loads(path.read_text(encoding="utf-8")):
+            task = Task(frozenset(facts), Goal.parse(goal))
+            demos.append(Demonstration(task, tuple(map(Goal.parse, steps))))
+        return demos
+
+    # GRPO ------------------------------------------------------------------------------------------------
+
+    def reinforce(self) -> None:
+        """Improves by sampling and verifying, to the budget of steps."""
+        s, p = self.settings, self.progress
+        if p.steps == 0 and p.best < 0:
+            self.optimizer = torch.optim.AdamW(self.model.parameters(), s.rate_grpo, weight_decay=0.0, fused=True)
+            self._pass_gate()
+        while p.steps < s.steps:
+            rng = _rng(s.seed, REINFORCE, p.steps)
+            generator = torch.Generator().manual_seed(int(rng.integers(2**62)))
+            for group in self.optimizer.param_groups:
+                group["lr"] = s.rate_grpo * (0.1 + 0.9 * (1 - p.steps / s.steps))
+            chained = s.chains_every > 0 and p.steps % s.chains_every == s.chains_every - 1
+            segments = self._chained(rng, generator) if chained else self._single(rng, generator)
+            self._improve(segments, rng)
+            p.steps += 1
+            if p.steps % s.gate_every == 0 or p.steps == s.steps:
+                self._pass_gate()
+                self.save()
+
+    def _single(self, rng: np.random.Generator, generator: torch.Generator) -> list[tuple[Answers, np.ndarray]]:
+        s, p = self.settings, self.progress
+        chance = np.array([max(x * (1 - x), 0.02) for x in p.success])
+        sizes = rng.choice(len(chance), size=s.tasks, p=chance / chance.sum()) + 1
+        tasks = [self.tasks.task(rng, int(k)) for k in sizes]
+        found = answer(self.model, self.world, tasks, s.group, 1.0, generator)
+        for k, rate in zip(sizes, found.success.reshape(-1, s.group).mean(1), strict=True):
+            p.success[k - 1] += 0.03 * (float(rate) - p.success[k - 1])
+        return [(found, _advantage(self._reward(found), s.group))]
+
+    def _chained(self, rng: np.random.Generator, generator: torch.Generator) -> list[tuple[Answers, np.ndarray]]:
+        s = self.settings
+        n = max(1, s.tasks // 2)
+        chains = [self.tasks.chain(rng, (int(rng.integers(1, 3)), int(rng.integers(2, 5)))) for _ in range(n)]
+        one = answer(self.model, self.world, [c.first for c in chains], s.group, 1.0, generator)
+        seconds, made = [], []
+        for i, plan in enumerate(one.plans):
+            chain, name = chains[i // s.group], MACROS[rng.integers(len(MACROS))]
+            steps = flat(plan, chain.first)
+            keeps = bool(one.success[i]) and len(steps) > 1
+            seconds.append(kept_as_macro(chain.second, steps, name) if keeps else chain.second)
+            made.append(name if keeps else "")
+        two = answer(self.model, self.world, seconds, 1, 1.0, generator)
+        used = two.success & np.array([name in plan and bool(name) for name, plan in zip(made, two.plans, strict=True)])
+        first = self._reward(one) + used
+        second = self._reward(two) + (two.success & two.used_macro())
+        return [(one, _advantage(first, s.group)), (two, _advantage(second, s.group))]
+
+    def _reward(self, found: Answers) -> np.ndarray:
+        return found.success * (1.0 - self.settings.step_price * found.decisions)
+
+    def _improve(self, segments: list[tuple[Answers, np.ndarray]], rng: np.random.Generator) -> None:
+        s = self.settings
+        batches = [b for b in (_Batch.of(found, advantage) for found, advantage in segments) if b is not None]
+        if not batches:
+            return
+        said = sum(int((b.tokens != PAD).sum()) for b in batches)
+        for _ in range(s.passes):
+            loss = s.replay * self._supervised_loss(rng, s.batch // 2) if s.replay > 0 else torch.zeros(())
+            for b in batches:
+                with self.model.autocast():
+                    logits, _ = self.model.logits(b.prompts, b.tokens)
+                now = masked_log_probability(logits, b.masks).gather(2, b.tokens[..., None])[..., 0]
+                ratio = (now - b.before).exp()
+                gain = torch.minimum(ratio * b.advantage, ratio.clamp(1 - s.clip, 1 + s.clip) * b.advantage)
+                loss = loss - (gain * (b.tokens != PAD)).sum() / said
+            self._descend(loss)
+
+    def _pass_gate(self) -> None:
+        """Measures depth 1 and 2, and goes back to the last good weights where too much was lost."""
+        s, p = self.settings, self.progress
+        by_depth = success_by_depth(self.model, self.world, self.gate)
+        score = float(np.mean(list(by_depth.values())))
+        undo = score < p.best - s.tolerance
+        if undo:
+            p.undone += 1
+            load_module(self.model, within("model", self._good))
+            load_optimizer(self.optimizer, within("moments", self._good))
+        else:
+            p.best = max(p.best, score)
+            self._good = self._arrays()
+        self.note(phase="grpo", step=p.steps, gate=by_depth, undo=undo, success=[round(x, 3) for x in p.success])
+
+    # keeping ---------------------------------------------------------------------------------------------
+
+    def _descend(self, loss: torch.Tensor) -> None:
+        self.optimizer.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
+        self.optimizer.step()
+
+    def _arrays(self) -> dict[str, np.ndarray]:
+        arrays = under("model", module_arrays(self.model))
+        return arrays | under("moments", optimizer_arrays(self.optimizer))
+
+    def save(self) -> None:
+        """Writes model, moments and where the training stands."""
+        self._tick()
+        arrays = under("now", under("moments", optimizer_arrays(self.optimizer))) | under("good", self._good)
+        state = json.dumps(asdict(self.progress)).encode()
+        arrays["progress"] = np.frombuffer(state, np.uint8)
+        self.model.save_pretrained(self.folder / MODEL, arrays)
+
+    def _load(self) -> None:
+        if not (self.folder / MODEL).is_dir():
+            return
+        trained = TaskLM.from_pretrained(self.folder / MODEL)
+        self.model.load_state_dict(trained.state_dict())
+        arrays = read_arrays(self.folder / MODEL, TRAINING)
+        self.progress = _Progress(**json.loads(arrays["progress"].tobytes()))
+        if self.progress.best >= 0:
+            rate = self.settings.rate_grpo
+            self.optimizer = torch.optim.AdamW(self.model.parameters(), rate, weight_decay=0.0, fused=True)
+        load_optimizer(self.optimizer, within("moments", within("now", arrays)))
+        self._good = within("good", arrays)
+
+    def _claim(self) -> None:
+        path, wanted = self.folder / STATE, asdict(self.settings)
+        if path.exists():
+            kept = json.loads(path.read_text(encoding="utf-8"))
+            changed = [key for key in wanted if kept.get(key) != wanted[key]]
+            if changed:
+                raise UsageError(
+                    f"{self.folder} was trained with other settings ({changed[0]} was {kept.get(changed[0])}, now "
+                    f"{wanted[changed[0]]}); choose another folder"
+                )
+        else:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            replace_file(path, json.dumps(wanted, indent=1).encode())
+
+    def note(self, **row: Any) -> None:
+        """A line of the log."""
+        self._tick()
+        row |= {"cpu": round(self.progress.cpu, 1), "seconds": round(self.progress.seconds, 1)}
+        with (self.folder / LOG).open("a", encoding="utf-8") as file:
+            file.write(json.dumps(row) + "\n")
+        self.say(", ".join(f"{key} {value}" for key, value in row.items()))
+
+    def _tick(self) -> None:
+        cpu, now = time.process_time(), time.monotonic()
+        self.progress.cpu += cpu - self._clock[0]
+        self.progress.seconds += now - self._clock[1]
+        self._clock = (cpu, now)
+
+
+@dataclass(frozen=True)
+class _Batch:
+    """A segment of rollouts as tensors: only prompts whose rows have something to teach."""
+
+    prompts: torch.Tensor
+    tokens: torch.Tensor
+    masks: torch.Tensor
+    before: torch.Tensor
+    advantage: torch.Tensor
+
+    @classmethod
+    def of(cls, found: Answers, advantage: np.ndarray) -> _Batch | None:
+        copies = len(advantage) // len(found.prompts)
+        keep = np.flatnonzero((np.abs(advantage) > 1e-6).reshape(-1, copies).any(1))
+        if not len(keep):
+            return None
+        rows = (keep[:, None] * copies + np.arange(copies)).ravel()
+        s = found.sampled
+        arrays = (s.tokens[rows], s.masks[rows], s.log_probabilities[rows], advantage[rows, None].astype(np.float32))
+        return cls(torch.from_numpy(found.prompts[keep]), *map(torch.from_numpy, arrays))
+
+
+def train_task_lm(
+    world: SymbolicWorld, settings: TaskLMSettings, folder: str | Path, avoid: Sequence[Task] = (),
+    say: Callable[[str], None] = lambda _: None,
+) -> TaskLMTraining:  # fmt: skip
+    """Trains a task model to the end of its budgets, or continues; ``folder``/model is then what is loaded."""
+    training = TaskLMTraining(world, settings, Path(folder), avoid, say)
+    training.supervise()
+    training.reinforce()
+    return training
+
+
+def success_by_depth(
+    model: TaskLM, world: SymbolicWorld, tasks: dict[int, list[Task]], copies: int = 1, seed: int = 0
+) -> dict[int, float]:
+    """Depth → share of tasks solved: by the likeliest plan, or by any of several samples."""
+    generator = torch.Generator().manual_seed(seed)
+    temperature = 0.0 if copies == 1 else 1.0
+    return {
+        depth: float(
+            answer(model, world, rows, copies, temperature, generator).success.reshape(-1, copies).any(1).mean()
+        )
+        for depth, rows in tasks.items()
+    }
+
+
+def _gate(world: SymbolicWorld, frozen: frozenset[Goal], each: int) -> dict[int, list[Task]]:
+    return heldout_tasks(Tasks(world, (), frozen), TAUGHT, each, GATE_SEED)
+
+
+def _advantage(reward: np.ndarray, group: int) -> np.ndarray:
+    """float[n]: the group's normalised rewards; 0 where all of a group are equal."""
+    rows = reward.reshape(-1, group)
+    return ((rows - rows.mean(1, keepdims=True)) / (rows.std(1, keepdims=True) + 0.1)).ravel()
+
+
+def _right_padded(rows: Sequence[Sequence[int]]) -> np.ndarray:
+    out = np.zeros((len(rows), max(map(len, rows))), np.int64)
+    for line, row in zip(out, rows, strict=True):
+        line[: len(row)] = row
+    return out
+
+
+def _rng(seed: int, phase: int, step: int) -> np.random.Generator:
+    return np.random.default_rng([seed, phase, step])
