@@ -1,6 +1,6 @@
 """A small decoder-only language model over a closed vocabulary, trained from scratch, with masks given from outside.
 
-    x = sqrt(d) E[tokens];  in each block  x += attention(n(x)),  x += W2 gelu(W1 n(x));  logits = n(x) Eᵀ
+    x = E[tokens];  in each block  x += attention(n(x)),  x += W2 gelu(W1 n(x));  logits = W n(x)
 
 with n layer normalisation and rotary positions: only distances between tokens count, so prompts are padded on the left
 with token 0. Of which tokens may follow which it knows nothing: a `Constraint` says so at every step, for sampling and,
@@ -148,12 +148,13 @@ class TaskLM(nn.Module):
         super().__init__()
         self.config = config
         generator = torch.Generator().manual_seed(config.seed)
-        weight = torch.randn(config.vocabulary, config.width, generator=generator) / math.sqrt(config.width)
+        weight = torch.randn(config.vocabulary, config.width, generator=generator)
         self.embedding = nn.Embedding(config.vocabulary, config.width, _weight=weight)
         self.blocks = nn.ModuleList(
             _Block(config.width, config.heads, config.layers, generator) for _ in range(config.layers)
         )
         self.norm = nn.LayerNorm(config.width)
+        self.head = linear(config.width, config.vocabulary, generator, 0.1, bias=False)
         half = config.width // config.heads // 2
         self._rates = 1e3 ** (-torch.arange(half) / half)
 
@@ -261,15 +262,14 @@ class TaskLM(nn.Module):
     ) -> tuple[torch.Tensor, Memory]:
         angle = torch.arange(begins, begins + tokens.shape[1])[:, None] * self._rates
         turn = (torch.cat([angle.cos()] * 2, -1), torch.cat([angle.sin()] * 2, -1))
-        x = self.embedding(tokens) * math.sqrt(self.config.width)
+        x = self.embedding(tokens)
         memory: Memory = []
         for i, block in enumerate(self.blocks):
             x, kept = block(x, turn, mask, past[i] if past else None, prompt[i] if prompt else None)
             memory.append(kept)
-        return F.linear(self.norm(x), self.embedding.weight).float(), memory
+        return self.head(self.norm(x)).float(), memory
 
 
 def masked_log_probability(logits: torch.Tensor, masks: torch.Tensor) -> torch.Tensor:
     """log softmax over the tokens that a mask bool[..., V] allows; the others get a very small number."""
     return logits.float().masked_fill(~masks, _NEVER).log_softmax(-1)
-

@@ -263,5 +263,7 @@ for _claim in (
           ">", 0.0, "success more", f"{_EVALUATION}.slim_use_claims:hierarchy", "15,000 steps", quick_target=-2.0),
     Claim("slim.e", "a whole training step with three critics over one with one; PPO and SAC over stable-baselines3's",
           "<=", 1.3, "times", f"{_EVALUATION}.slim_speed:training_cost", "few rounds"),
+    Claim("library.d", "task_lm: tasks of depth 3 and 4, none of them supervised, planned after GRPO; depth 1-2 kept",
+          ">=", 0.7, "success", f"{_EVALUATION}.task_lm_claims:planner_model", "tiny training", quick_target=0.0),
 ):  # fmt: skip
     register(_claim)

@@ -71,13 +71,7 @@ class SymbolicWorld:
         self._reached = [self.literals(goal.final) for goal in self.goals]
         self._done_yes = np.stack([yes for yes, _ in self._reached]) if self._reached else none
         self._done_no = np.stack([no for _, no in self._reached]) if self._reached else none
-        lessons = [
-            (k, self._mask(yes), self._mask(no))
-            for k, operator in enumerate(self.grounded)
-            for yes, no in operator.lessons
-            if all(atom in self._column for atom in yes)
-        ]
-        self._lessons = lessons
+        self._lessons = self._lesson_masks()
 
     def __len__(self) -> int:
         return len(self.goals)
@@ -106,8 +100,7 @@ class SymbolicWorld:
     def applicable(self, states: np.ndarray) -> np.ndarray:
         """bool[n, K]: which skills would succeed in states bool[n, A], those whose goal holds already set aside."""
         free = ~(self.needs[None] & ~states[:, None]).any(-1) & ~(self.forbids[None] & states[:, None]).any(-1)
-        for k, yes, no in self._lessons:
-            free[:, k] &= (yes & ~states).any(-1) | (no & states).any(-1)
+        free &= ~self._warned(states[:, None], slice(None))
         done = ~(self._done_yes[None] & ~states[:, None]).any(-1) & ~(self._done_no[None] & states[:, None]).any(-1)
         return free & ~done
 
@@ -116,10 +109,7 @@ class SymbolicWorld:
         k = np.maximum(skills, 0)
         done = ~(self._done_yes[k] & ~states).any(-1) & ~(self._done_no[k] & states).any(-1) | (skills < 0)
         free = ~(self.needs[k] & ~states).any(-1) & ~(self.forbids[k] & states).any(-1)
-        for skill, yes, no in self._lessons:
-            rows = np.flatnonzero(k == skill)
-            if len(rows):
-                free[rows] &= (yes & ~states[rows]).any(-1) | (no & states[rows]).any(-1)
+        free &= ~self._warned(states, k)
         after = np.where((free & ~done)[:, None], states & ~self.delete[k] | self.add[k], states)
         return after, free | done
 
@@ -173,6 +163,23 @@ class SymbolicWorld:
             for s, (wanted, unwanted) in enumerate(known[goal]):
                 yes[i, s], no[i, s] = wanted, unwanted
         return yes, no, last
+
+    def _lesson_masks(self) -> tuple[np.ndarray, np.ndarray]:
+        """What must be true and false for a lesson to hold, bool[K, M, A]; unused rows can never hold."""
+        most = max((len(operator.lessons) for operator in self.grounded), default=0)
+        yes = np.ones((len(self.grounded), most, len(self.atoms)), np.bool_)
+        no = np.ones_like(yes)
+        for k, operator in enumerate(self.grounded):
+            for m, (these, those) in enumerate(operator.lessons):
+                if all(atom in self._column for atom in these):
+                    yes[k, m], no[k, m] = self._mask(these), self._mask(those)
+        return yes, no
+
+    def _warned(self, states: np.ndarray, skills: np.ndarray | slice) -> np.ndarray:
+        """bool[n, ...]: whether a lesson speaks against skills in states bool[n, ..., A]."""
+        yes, no = (part[skills] for part in self._lessons)
+        here = states[..., None, :]
+        return (~(yes & ~here).any(-1) & ~(no & here).any(-1)).any(-1)
 
     def _mask(self, atoms: Iterable[str]) -> np.ndarray:
         mask = np.zeros(len(self.atoms), np.bool_)
@@ -246,5 +253,3 @@ def random_start(rng: np.random.Generator) -> frozenset[str]:
         facts |= {f"{('left_of', 'in_front_of')[rng.integers(2)]}({one}, {two})"}
         facts |= {f"next_to({BLOCKS[0]}, {BLOCKS[1]})"} if rng.random() < 0.3 else set()
     return frozenset(facts - {""})
-
-

@@ -1,4 +1,4 @@
-"""The task model's language: the closed grammar's symbols as tokens, prompts and plans in them, and what may follow what.
+"""The task model's language: the closed grammar's symbols as tokens, prompts and plans in them, and what may follow.
 
 A prompt is what is known and wanted, a plan the goals of skills in order; a plan kept as a library skill (a `Macro`) is
 one word in later plans:
@@ -143,24 +143,30 @@ class Automaton:
     """Sequences of tokens as a table of states; the end follows a whole sequence, or, with ``repeat``, any number.
 
     ``following`` int32[states, vocabulary] is the next state, -1 where a token may not come. State 0 is the beginning.
+    Sequences that may be repeated must not begin one another.
     """
 
     def __init__(self, sequences: Iterable[Sequence[int]], repeat: bool, end: int = END) -> None:
         self.end, self.repeat = end, repeat
         table = [np.full(len(TOKENS), -1, np.int32)]
-        leaf = 0
-        if not repeat:
-            leaf = 1
-            table.append(np.full(len(TOKENS), -1, np.int32))
+
+        def onward(state: int, t: int) -> int:
+            if table[state][t] < 0:
+                table[state][t] = len(table)
+                table.append(np.full(len(TOKENS), -1, np.int32))
+            return int(table[state][t])
+
         for sequence in sequences:
             state = 0
             for t in sequence[:-1]:
-                if table[state][t] < 0:
-                    table[state][t] = len(table)
-                    table.append(np.full(len(TOKENS), -1, np.int32))
-                state = int(table[state][t])
-            table[state][sequence[-1]] = leaf
-        table[leaf][end] = leaf
+                state = onward(state, t)
+            if repeat:
+                table[state][sequence[-1]] = 0
+            else:
+                state = onward(state, sequence[-1])
+                table[state][end] = state
+        if repeat:
+            table[0][end] = 0
         self.following = np.stack(table)
 
 

@@ -68,7 +68,11 @@ class Tasks:
                 continue
             stages = first.goal.stages
             try:
-                goal = Goal((*stages, tuple(more))) if rng.random() < STAGED else Goal((*stages[:-1], (*stages[-1], *more)))
+                goal = (
+                    Goal((*stages, tuple(more)))
+                    if rng.random() < STAGED
+                    else Goal((*stages[:-1], (*stages[-1], *more)))
+                )
             except ValueError:
                 continue
             if impossible_reason(goal) or goal in self.avoided:
@@ -118,7 +122,8 @@ class Tasks:
             pool = list(dict.fromkeys(x for final in reached for x in final if self._holds(states[-1], (x,))))
             if literals > 1 and rng.random() < HELD:
                 known = dict.fromkeys(x for goal in self.world.goals for x in goal.final)
-                pool += [x for x in known if x not in pool and self._holds(states[-1], (x,)) and self._holds(state, (x,))]
+                kept = [x for x in known if self._holds(states[-1], (x,)) and self._holds(state, (x,))]
+                pool += [x for x in kept if x not in pool]
             if len(pool) < literals:
                 return None
             stages = [tuple(pool[i] for i in rng.permutation(len(pool))[:literals])]
@@ -130,9 +135,7 @@ class Tasks:
         return bool((state | ~yes).all() and not (state & no).any())
 
 
-def heldout_tasks(
-    tasks: Tasks, depths: Iterable[int], each: int, seed: int
-) -> dict[int, list[Task]]:
+def heldout_tasks(tasks: Tasks, depths: Iterable[int], each: int, seed: int) -> dict[int, list[Task]]:
     """Depth → tasks of that depth, no two the same: drawn with ``seed`` alone."""
     rng = np.random.default_rng(seed)
     found: dict[int, list[Task]] = {depth: [] for depth in depths}
@@ -157,4 +160,3 @@ def heldout_chains(tasks: Tasks, n: int, seed: int) -> list[Chain]:
         if steps[0] == 2 and steps[1] in (3, 4):
             found.append(chain)
     return found
-

@@ -47,12 +47,12 @@ from policies.checkpoint import with_prefix as under
 from policies.checkpoint import without_prefix as within
 from policies.task_lm import TaskLM, TaskLMConfig, masked_log_probability
 
-__all__ = ["Demonstration", "TaskLMSettings", "TaskLMTraining", "success_by_depth", "train_task_lm"]
+__all__ = ["BEFORE", "MODEL", "Demonstration", "TaskLMSettings", "TaskLMTraining", "success_by_depth", "train_task_lm"]
 
 DEMONSTRATE, SUPERVISE, REINFORCE, GATE = range(4)  # phases, for the seeds
 TAUGHT = (1, 2)  # depths that are demonstrated
 GATE_SEED = 20_261_150
-STATE, DEMOS, LOG, MODEL = "state.json", "demonstrations.json", "log.jsonl", "model"
+STATE, DEMOS, LOG, MODEL, BEFORE = "settings.json", "demonstrations.json", "log.jsonl", "model", "supervised"
 
 
 @dataclass(frozen=True)
@@ -64,13 +64,13 @@ class TaskLMSettings:
     heads: int = 5
     layers: int = 4
     precision: str = "bfloat16"
-    demonstrations: int = 5000  # calls of the planner
-    supervised: int = 1000  # updates
+    demonstrations: int = 4000  # calls of the planner
+    supervised: int = 600  # updates
     batch: int = 64
     rate: float = 1e-3
     goal_weight: float = 0.1
     macros: float = 0.3  # share of prompts with a macro
-    steps: int = 500  # of GRPO
+    steps: int = 250  # of GRPO
     tasks: int = 16  # a step
     group: int = 8
     passes: int = 2
@@ -123,7 +123,9 @@ class TaskLMTraining:
         keys = frozenset(task.key for task in (*avoid, *(t for rows in self.gate.values() for t in rows)))
         self.tasks = Tasks(world, keys, frozen)
         self.model = TaskLM(
-            TaskLMConfig(len(TOKENS), settings.width, settings.heads, settings.layers, settings.seed, settings.precision)
+            TaskLMConfig(
+                len(TOKENS), settings.width, settings.heads, settings.layers, settings.seed, settings.precision
+            )
         )
         self.optimizer = torch.optim.AdamW(self.model.parameters(), settings.rate, weight_decay=0.01, fused=True)
         self.progress = _Progress(success=[0.5] * settings.most_literals)
@@ -147,8 +149,10 @@ class TaskLMTraining:
             p.supervised += 1
             if p.supervised % 100 == 0 or p.supervised == s.supervised:
                 self.note(phase="supervised", update=p.supervised, loss=float(loss.detach()))
-            if p.supervised % 500 == 0 or p.supervised == s.supervised:
+            if p.supervised % 250 == 0 or p.supervised == s.supervised:
                 self.save()
+            if p.supervised == s.supervised:
+                self.model.save_pretrained(self.folder / BEFORE)
 
     def _supervised_loss(self, rng: np.random.Generator, n: int) -> torch.Tensor:
         prompts, plans = [], []
