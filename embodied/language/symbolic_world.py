@@ -179,7 +179,7 @@ class SymbolicWorld:
         """bool[n, ...]: whether a lesson speaks against skills in states bool[n, ..., A]."""
         yes, no = (part[skills] for part in self._lessons)
         here = states[..., None, :]
-        return (~(yes & ~here).any(-1) & ~(no & here).any(-1)).any(-1)
+        return np.any(~(yes & ~here).any(-1) & ~(no & here).any(-1), axis=-1)
 
     def _mask(self, atoms: Iterable[str]) -> np.ndarray:
         mask = np.zeros(len(self.atoms), np.bool_)

@@ -75,26 +75,19 @@ class TaskLanguageModel:
 
     def complete(self, request: LMRequest[T]) -> LMResult[T]:
         """Answer a request; LMError for an unknown role, another role's message, or what has no answer."""
-        message, degraded = request.message, ""
-        if request.role == "propose" and isinstance(message, roles.ProposeRequest):
-            try:
-                reply: roles.Message = self._propose(message)
-            except ValueError as error:
-                raise LMError(f"the request to 'propose' cannot be answered: {error}") from error
-        elif request.role == "plan" and isinstance(message, roles.PlanRequest):
-            try:
+        message = request.message
+        try:
+            if request.role == "propose" and isinstance(message, roles.ProposeRequest):
+                return LMResult(_as(self._propose(message), request), self.name)
+            if request.role == "plan" and isinstance(message, roles.PlanRequest):
                 found = self._plan(message)
-            except ValueError as error:
-                raise LMError(f"the request to 'plan' cannot be answered: {error}") from error
-            if found is None:
-                degraded = "no plan of the task model reached the goal in the operators' world: the planner answered"
-                return LMResult(self.grammar.complete(request).value, self.name, degraded)
-            reply = found
-        else:
-            return self.grammar.complete(request)
-        if not isinstance(reply, request.reply):
-            reply = parse_reply(reply.model_dump(), request.reply, request.role)
-        return LMResult(reply, self.name, degraded)
+                if found is not None:
+                    return LMResult(_as(found, request), self.name)
+                why = "no plan of the task model reached the goal in the operators' world: the planner answered"
+                return LMResult(self.grammar.complete(request).value, self.name, why)
+        except ValueError as error:
+            raise LMError(f"the request to '{request.role}' cannot be answered: {error}") from error
+        return self.grammar.complete(request)
 
     def _plan(self, message: roles.PlanRequest) -> roles.PlanReply | None:
         """The most probable verified plan, or None."""
@@ -159,6 +152,13 @@ class TaskLanguageModel:
         return roles.ProposeReply(
             proposals=tuple(roles.Proposal(goal=str(c.goal), reason=c.reason, score=c.score) for c in chosen)
         )
+
+
+def _as(reply: roles.Message, request: LMRequest[T]) -> T:
+    """The reply in the type that was asked for."""
+    if isinstance(reply, request.reply):
+        return reply
+    return parse_reply(reply.model_dump(), request.reply, request.role)
 
 
 def _needed(world: SymbolicWorld, state: np.ndarray, skills: Sequence[int]) -> list[int]:
