@@ -32,12 +32,15 @@ _TRIALS = (98, 98)  # successes and executions that a given operator counts for
 
 @dataclass(frozen=True)
 class Verdict:
-    """What became of n plans: ``success`` bool[n], ``states`` bool[n, A] at their ends, and ``broke`` int[n], the
-    step that failed (-1: none did)."""
+    """What became of n plans: ``success`` bool[n], ``states`` bool[n, A] at their ends, ``broke`` int[n], the step
+    that failed (-1: none did), ``met`` int[n], after how many steps the goal was first met (-1: never), and ``stage``
+    int[n], the goal's stage that they had come to."""
 
     success: np.ndarray
     states: np.ndarray
     broke: np.ndarray
+    met: np.ndarray
+    stage: np.ndarray
 
 
 class SymbolicWorld:
@@ -129,13 +132,16 @@ class SymbolicWorld:
         rows, stage = np.arange(n), np.zeros(n, np.int64)
         states, broke = states.copy(), np.full(n, -1, np.int64)
 
-        def advance() -> None:
+        def advance() -> np.ndarray:
+            """Moves on through stages that are met; whether the last one is."""
             for _ in range(yes.shape[1]):
-                here = np.minimum(stage, last)
-                met = ~(yes[rows, here] & ~states).any(-1) & ~(no[rows, here] & states).any(-1)
-                stage[:] = np.where(met & (stage < last) & (broke < 0), stage + 1, stage)
+                holds = ~(yes[rows, stage] & ~states).any(-1) & ~(no[rows, stage] & states).any(-1)
+                stage[:] = np.where(holds & (stage < last) & (broke < 0), stage + 1, stage)
+            holds = ~(yes[rows, stage] & ~states).any(-1) & ~(no[rows, stage] & states).any(-1)
+            return holds & (stage == last) & (broke < 0)
 
-        advance()
+        done = advance()
+        met = np.where(done, 0, -1)
         for t in range(longest):
             after, fine = self.step(states, skills[:, t])
             going = (broke < 0) & (skills[:, t] >= 0)
@@ -143,9 +149,9 @@ class SymbolicWorld:
                 going &= rng.random(n) < self.probabilities[np.maximum(skills[:, t], 0)]
             broke[(broke < 0) & ~fine] = t
             states = np.where((going & fine)[:, None], after, states)
-            advance()
-        met = ~(yes[rows, last] & ~states).any(-1) & ~(no[rows, last] & states).any(-1)
-        return Verdict((broke < 0) & (stage == last) & met, states, broke)
+            done = advance()
+            met = np.where(done & (met < 0), t + 1, met)
+        return Verdict(done, states, broke, met, stage)
 
     def plan(self, goal: Goal, state: np.ndarray) -> Plan:
         """The embedded planner's plan from a state bool[A]."""

@@ -8,10 +8,11 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 
-from embodied.language.symbolic_world import SymbolicWorld
+from embodied.language.symbolic_world import SymbolicWorld, Verdict
 from embodied.language.task_tokens import (
     MACROS,
     NOT,
+    PAD,
     TOKENS,
     Follower,
     Macro,
@@ -20,15 +21,17 @@ from embodied.language.task_tokens import (
     plan_tokens,
     prompt_tokens,
     read_plan,
+    right_padded,
     token,
 )
 from envs.goals import Goal
 from envs.vocabulary import SWITCHED
-from policies.task_lm import Sampled, TaskLM
+from policies.task_lm import Sampled, TaskLM, masked_log_probability
 
 __all__ = ["LONGEST", "Answers", "Task", "answer", "flat", "kept_as_macro", "may_begin"]
 
 LONGEST = 8  # steps of a plan
+MORE = 2  # steps beyond its goal's literals that a plan goes on for
 
 
 @dataclass(frozen=True)
@@ -77,20 +80,62 @@ def answer(
     copies: int = 1,
     temperature: float = 0.0,
     generator: torch.Generator | None = None,
+    going_on: int = 0,
 ) -> Answers:
-    """``copies`` plans for each task, those of a task one after another."""
+    """``copies`` plans for each task, those of a task one after another.
+
+    The last ``going_on`` of a task's plans are not left to end by themselves: they go on for some steps more than the
+    goal has literals and are then cut where they first met the goal. What they say is the model's own, when they end is
+    the world's; probabilities are the model's for the whole, end included.
+    """
     automaton = plan_automaton(frozenset(world.goals))
     prompts = left_padded([task.prompt() for task in tasks])
-    first = np.repeat(np.stack([may_begin(task) for task in tasks]), copies, 0)
-    follower = Follower(automaton, len(first), first, LONGEST)
-    sampled = model.sample(prompts, follower, copies, temperature, generator)
-    goals = {tuple(plan_tokens([goal])[:-1]): goal for goal in world.goals}
-    plans = [read_plan(row, goals) for row in sampled.tokens]
     rows = [task for task in tasks for _ in range(copies)]
-    states = np.repeat(np.stack([world.state(task.facts) for task in tasks]), copies, 0)
-    skills = [[world.skill(goal) for goal in flat(plan, task)] for plan, task in zip(plans, rows, strict=True)]
-    verdict = world.run(states, [task.goal for task in rows], skills)
+    first = np.stack([may_begin(task) for task in rows])
+    goals = {tuple(plan_tokens([goal])[:-1]): goal for goal in world.goals}
+    states = np.stack([world.state(task.facts) for task in rows])
+
+    def judged(plans: Sequence[Sequence[Goal | str]]) -> Verdict:
+        skills = [[world.skill(goal) for goal in flat(plan, task)] for plan, task in zip(plans, rows, strict=True)]
+        return world.run(states, [task.goal for task in rows], skills)
+
+    urged = np.arange(len(rows)) % copies >= copies - going_on
+    least = np.array([min(LONGEST, len(task.goal.literals) + MORE) for task in rows]) * urged
+    follower = Follower(automaton, len(rows), first, LONGEST, least if going_on else None)
+    sampled = model.sample(prompts, follower, copies, temperature, generator)
+    plans = [read_plan(row, goals) for row in sampled.tokens]
+    verdict = judged(plans)
+    if going_on:
+        plans = [
+            _cut(plan, task, int(met)) if goes_on and met >= 0 else plan
+            for plan, task, met, goes_on in zip(plans, rows, verdict.met, urged, strict=True)
+        ]
+        verdict = judged(plans)
+        sampled = _said(model, prompts, plans, Follower(automaton, len(rows), first, LONGEST))
     return Answers(prompts, sampled, plans, verdict.success)
+
+
+def _cut(plan: Sequence[Goal | str], task: Task, steps: int) -> list[Goal | str]:
+    """The shortest beginning of a plan that runs at least so many skills."""
+    short: list[Goal | str] = []
+    while len(flat(short, task)) < steps:
+        short.append(plan[len(short)])
+    return short
+
+
+@torch.no_grad()
+def _said(model: TaskLM, prompts: np.ndarray, plans: Sequence[Sequence[Goal | str]], follower: Follower) -> Sampled:
+    """Plans as if they had been sampled: with the grammar's masks and the model's probabilities."""
+    tokens = right_padded([plan_tokens(plan) for plan in plans])
+    masks = np.ones((*tokens.shape, len(TOKENS)), np.bool_)
+    for t in range(tokens.shape[1]):
+        masks[:, t] = follower.mask() | follower.finished[:, None]
+        follower.take(tokens[:, t])
+    given = torch.from_numpy(tokens)
+    with model.autocast():
+        logits, _ = model.logits(torch.from_numpy(prompts), given)
+    logs = masked_log_probability(logits, torch.from_numpy(masks)).gather(2, given[..., None])[..., 0]
+    return Sampled(tokens, masks, (logs * (given != PAD)).numpy().astype(np.float32))
 
 
 def may_begin(task: Task) -> np.ndarray:

@@ -27,7 +27,7 @@ from envs.vocabulary import OBJECTS, PLACE_NAMES, PREDICATES, SYMMETRIC, names_o
 
 __all__ = [
     "END", "GOAL", "MACROS", "PAD", "PLAN", "TOKENS", "Automaton", "Follower", "Macro", "goal_tokens", "left_padded",
-    "literal_tokens", "plan_automaton", "plan_tokens", "prompt_tokens", "read_plan", "text_of", "token",
+    "literal_tokens", "plan_automaton", "plan_tokens", "prompt_tokens", "read_plan", "right_padded", "text_of", "token",
 ]  # fmt: skip
 
 MACROS = ("m1", "m2", "m3", "m4")
@@ -139,6 +139,14 @@ def left_padded(rows: Sequence[Sequence[int]]) -> np.ndarray:
     return out
 
 
+def right_padded(rows: Sequence[Sequence[int]]) -> np.ndarray:
+    """int64[n, longest row], 0 after each row."""
+    out = np.zeros((len(rows), max(map(len, rows))), np.int64)
+    for line, row in zip(out, rows, strict=True):
+        line[: len(row)] = row
+    return out
+
+
 class Automaton:
     """Sequences of tokens as a table of states; the end follows a whole sequence, or, with ``repeat``, any number.
 
@@ -173,11 +181,15 @@ class Automaton:
 class Follower:
     """n rows on an automaton: a `policies.task_lm.Constraint`.
 
-    ``first`` bool[n, vocabulary] narrows what may begin a step; after ``most`` steps a row ends.
+    ``first`` bool[n, vocabulary] narrows what may begin a step; a row ends after ``most`` steps, and not before
+    ``least`` int[n] where that is given.
     """
 
-    def __init__(self, automaton: Automaton, n: int, first: np.ndarray | None = None, most: int = 8) -> None:
-        self.automaton, self.first, self.most = automaton, first, most
+    def __init__(
+        self, automaton: Automaton, n: int, first: np.ndarray | None = None, most: int = 8,
+        least: np.ndarray | None = None,
+    ) -> None:  # fmt: skip
+        self.automaton, self.first, self.most, self.least = automaton, first, most, least
         self._state, self._steps, self._finished = np.zeros(n, np.int64), np.zeros(n, np.int64), np.zeros(n, np.bool_)
 
     @property
@@ -195,6 +207,8 @@ class Follower:
             only_end = np.zeros(len(TOKENS), np.bool_)
             only_end[self.automaton.end] = True
             allowed &= only_end | ~(beginning & (self._steps >= self.most)[:, None])
+        if self.least is not None:
+            allowed[:, self.automaton.end] &= self._steps >= self.least
         return allowed
 
     def take(self, tokens: np.ndarray) -> None:

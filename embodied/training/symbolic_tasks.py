@@ -8,7 +8,7 @@ instructions (`embodied.evaluation.heldout`), from whatever start.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -20,6 +20,7 @@ from envs.goals import Goal, Literal, impossible_reason
 __all__ = ["Chain", "Tasks", "heldout_chains", "heldout_tasks"]
 
 STAGED, HELD, BEFORE = 0.4, 0.35, 0.3  # shares: goals in stages, goals with what holds already, starts walked to
+FORWARD = 0.4  # share of a detour's steps that are the plan's
 TRIES = 200
 
 
@@ -81,6 +82,23 @@ class Tasks:
             if second.key not in self.avoid and not self.world.run(state[None], [goal], [()]).success[0]:
                 return Chain(first, second)
         raise ValueError(f"no chain of {literals} literals can be drawn with {len(self.world)} skills")
+
+    def detour(self, rng: np.random.Generator, task: Task, plan: Sequence[Goal]) -> tuple[list[Goal], Goal, np.ndarray]:
+        """One to three steps by chance, at times the plan's next one; what is left of the goal, and the state then."""
+        state, ahead, made = self.world.state(task.facts), list(plan), list[int]()
+        for _ in range(int(rng.integers(1, 4))):
+            if (
+                ahead
+                and rng.random() < FORWARD
+                and self.world.step(state[None], np.array([self.world.skill(ahead[0])]))[1][0]
+            ):
+                made.append(self.world.skill(ahead.pop(0)))
+            else:
+                made += self._walk(rng, state, 1)[1]
+            state = self.world.run(state[None], [task.goal], [made[-1:]]).states[0]
+        verdict = self.world.run(self.world.state(task.facts)[None], [task.goal], [made])
+        left = Goal(task.goal.stages[int(verdict.stage[0]) :])
+        return [self.world.goals[k] for k in made], left, verdict.states[0]
 
     def start(self, rng: np.random.Generator) -> np.ndarray:
         """A state bool[A] to begin in."""

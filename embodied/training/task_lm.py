@@ -1,8 +1,10 @@
 r"""Training of the task model: planner demonstrations of depth 1 and 2 first, then GRPO on deeper tasks, as in SAGE.
 
 *Supervised*: the embedded planner demonstrates tasks of one or two steps; the model learns the plan (and, with a small
-weight, the goal) given what stands before. The tail of a plan of two is a task too. Some prompts hold macros, one of
-which may be the plan itself: then the macro's name is the answer.
+weight, the goal) given what stands before. Each task is demonstrated a second time after a *detour*: some steps by
+chance stand in the plan already, which are not learnt, and the planner goes on from there where two steps or fewer do.
+So the model learns to follow what its plan has changed and to end when all is done, not after two steps. Some prompts
+hold macros, one of which may be the plan itself: then the macro's name is the answer.
 
 *GRPO*: g plans are sampled for each task, the symbolic world rewards them, R = success · (1 - c · steps said), and with
 Â = (R - mean) / (std + ε) in the group the loss is
@@ -15,8 +17,11 @@ Every few steps the tasks are *chains* of two: what solved the first is a macro 
 
     R1 + 1[second solved with the macro made in the first],    R2 + 1[second solved with a macro]
 
+Some of a group's plans are not left to end by themselves (`embodied.language.task_plans.answer`): they go on, and are
+cut where they first met the goal.
+
 *Gate*: now and then the model is measured on held-back tasks of depth 1 and 2. Where it has lost more than a point
-against the best so far, weights and moments go back to what they were at the last measurement that passed.
+against the supervised model, weights and moments go back to what they were at the last measurement that passed.
 
 Chance depends on (seed, phase, step) alone, so that a training that was stopped goes on as if it never had been.
 """
@@ -39,7 +44,7 @@ from embodied.errors import UsageError
 from embodied.evaluation.heldout import instructions
 from embodied.language.symbolic_world import SymbolicWorld
 from embodied.language.task_plans import Answers, Task, answer, flat, kept_as_macro
-from embodied.language.task_tokens import GOAL, MACROS, PAD, TOKENS, left_padded, plan_tokens
+from embodied.language.task_tokens import GOAL, MACROS, PAD, TOKENS, left_padded, plan_tokens, right_padded
 from embodied.training.symbolic_tasks import Tasks, heldout_tasks
 from envs.goals import Goal
 from policies.checkpoint import TRAINING, load_module, load_optimizer, module_arrays, optimizer_arrays, read_arrays
@@ -73,6 +78,7 @@ class TaskLMSettings:
     steps: int = 250  # of GRPO
     tasks: int = 16  # a step
     group: int = 8
+    going_on: int = 4  # of a group: plans that go on until they meet the goal
     passes: int = 2
     rate_grpo: float = 2e-4
     clip: float = 0.2
@@ -87,10 +93,11 @@ class TaskLMSettings:
 
 @dataclass(frozen=True)
 class Demonstration:
-    """A task and the planner's plan for it."""
+    """A task, steps taken before the planner was asked (a detour), and its plan from there."""
 
     task: Task
     steps: tuple[Goal, ...]
+    detour: tuple[Goal, ...] = ()
 
 
 @dataclass
@@ -100,7 +107,7 @@ class _Progress:
     supervised: int = 0
     steps: int = 0
     success: list[float] = field(default_factory=list)  # running, by number of literals
-    best: float = -1.0  # at the gate
+    floor: float = -1.0  # the supervised model's success at the gate
     undone: int = 0
     cpu: float = 0.0
     seconds: float = 0.0
@@ -155,15 +162,18 @@ class TaskLMTraining:
                 self.model.save_pretrained(self.folder / BEFORE)
 
     def _supervised_loss(self, rng: np.random.Generator, n: int) -> torch.Tensor:
-        prompts, plans = [], []
+        prompts, plans, taken = [], [], []
         for i in rng.integers(len(self.demonstrations), size=n):
-            task, said = self._dressed(self.demonstrations[i], rng)
+            demo = self.demonstrations[i]
+            task, said = self._dressed(demo, rng)
             prompts.append(task.prompt())
-            plans.append(plan_tokens(said))
+            plans.append(plan_tokens([*demo.detour, *said]))
+            taken.append(len(plan_tokens(demo.detour)) - 1)
         given = torch.from_numpy(left_padded(prompts))
-        wanted = torch.from_numpy(_right_padded(plans))
+        whole = torch.from_numpy(right_padded(plans))
+        wanted = whole * (torch.arange(whole.shape[1]) >= torch.tensor(taken)[:, None])
         with self.model.autocast():
-            logits, own = self.model.logits(given, wanted)
+            logits, own = self.model.logits(given, whole)
         loss = F.cross_entropy(logits.flatten(0, 1), wanted.flatten(), ignore_index=PAD)
         if self.settings.goal_weight > 0:
             after = (given == GOAL).cumsum(1)[:, :-1] > 0
@@ -184,7 +194,7 @@ class TaskLMTraining:
                 if len(other) > 1 and other != demo.steps:
                     task = kept_as_macro(task, other, names[0])
         if rng.random() < 0.1:
-            used = {x.predicate for goal in demo.steps for x in goal.literals}
+            used = {x.predicate for goal in (*demo.detour, *demo.steps) for x in goal.literals}
             free = sorted({x.predicate for goal in self.world.goals for x in goal.final} - used)
             if free:
                 task = Task(task.facts, task.goal, task.macros, (free[rng.integers(len(free))],))
@@ -197,14 +207,21 @@ class TaskLMTraining:
             for _ in range(s.demonstrations):
                 task = self.tasks.task(rng, int(rng.choice((1, 2, 3, 4), p=(0.3, 0.45, 0.15, 0.1))))
                 found = self.world.plan(task.goal, self.world.state(task.facts))
-                if found.found and len(found.steps) in TAUGHT:
-                    rows.append([sorted(task.facts), str(task.goal), [step.goal for step in found.steps]])
+                if not found.found or len(found.steps) not in TAUGHT:
+                    continue
+                plan = [Goal.parse(step.goal) for step in found.steps]
+                rows.append([sorted(task.facts), str(task.goal), list(map(str, plan)), []])
+                detour, left, state = self.tasks.detour(rng, task, plan)
+                found = self.world.plan(left, state)
+                if found.found and len(found.steps) <= max(TAUGHT):
+                    steps = [step.goal for step in found.steps]
+                    rows.append([sorted(task.facts), str(task.goal), steps, list(map(str, detour))])
             replace_file(path, json.dumps(rows).encode())
             self.say(f"{len(rows)} demonstrations")
         demos = []
-        for facts, goal, steps in json.loads(path.read_text(encoding="utf-8")):
+        for facts, goal, steps, detour in json.loads(path.read_text(encoding="utf-8")):
             task = Task(frozenset(facts), Goal.parse(goal))
-            demos.append(Demonstration(task, tuple(map(Goal.parse, steps))))
+            demos.append(Demonstration(task, tuple(map(Goal.parse, steps)), tuple(map(Goal.parse, detour))))
         return demos
 
     # GRPO ------------------------------------------------------------------------------------------------
@@ -212,7 +229,7 @@ class TaskLMTraining:
     def reinforce(self) -> None:
         """Improves by sampling and verifying, to the budget of steps."""
         s, p = self.settings, self.progress
-        if p.steps == 0 and p.best < 0:
+        if p.steps == 0 and p.floor < 0:
             self.optimizer = torch.optim.AdamW(self.model.parameters(), s.rate_grpo, weight_decay=0.0, fused=True)
             self._pass_gate()
         while p.steps < s.steps:
@@ -233,8 +250,9 @@ class TaskLMTraining:
         chance = np.array([max(x * (1 - x), 0.02) for x in p.success])
         sizes = rng.choice(len(chance), size=s.tasks, p=chance / chance.sum()) + 1
         tasks = [self.tasks.task(rng, int(k)) for k in sizes]
-        found = answer(self.model, self.world, tasks, s.group, 1.0, generator)
-        for k, rate in zip(sizes, found.success.reshape(-1, s.group).mean(1), strict=True):
+        found = answer(self.model, self.world, tasks, s.group, 1.0, generator, s.going_on)
+        own = found.success.reshape(-1, s.group)[:, : s.group - s.going_on]
+        for k, rate in zip(sizes, own.mean(1), strict=True):
             p.success[k - 1] += 0.03 * (float(rate) - p.success[k - 1])
         return [(found, _advantage(self._reward(found), s.group))]
 
@@ -281,13 +299,13 @@ class TaskLMTraining:
         s, p = self.settings, self.progress
         by_depth = success_by_depth(self.model, self.world, self.gate)
         score = float(np.mean(list(by_depth.values())))
-        undo = score < p.best - s.tolerance
+        undo = score < p.floor - s.tolerance
         if undo:
             p.undone += 1
             load_module(self.model, within("model", self._good))
             load_optimizer(self.optimizer, within("moments", self._good))
         else:
-            p.best = max(p.best, score)
+            p.floor = score if p.floor < 0 else p.floor
             self._good = self._arrays()
         self.note(phase="grpo", step=p.steps, gate=by_depth, undo=undo, success=[round(x, 3) for x in p.success])
 
@@ -318,7 +336,7 @@ class TaskLMTraining:
         self.model.load_state_dict(trained.state_dict())
         arrays = read_arrays(self.folder / MODEL, TRAINING)
         self.progress = _Progress(**json.loads(arrays["progress"].tobytes()))
-        if self.progress.best >= 0:
+        if self.progress.floor >= 0:
             rate = self.settings.rate_grpo
             self.optimizer = torch.optim.AdamW(self.model.parameters(), rate, weight_decay=0.0, fused=True)
         load_optimizer(self.optimizer, within("moments", within("now", arrays)))
@@ -408,13 +426,6 @@ def _advantage(reward: np.ndarray, group: int) -> np.ndarray:
     """float[n]: the group's normalised rewards; 0 where all of a group are equal."""
     rows = reward.reshape(-1, group)
     return ((rows - rows.mean(1, keepdims=True)) / (rows.std(1, keepdims=True) + 0.1)).ravel()
-
-
-def _right_padded(rows: Sequence[Sequence[int]]) -> np.ndarray:
-    out = np.zeros((len(rows), max(map(len, rows))), np.int64)
-    for line, row in zip(out, rows, strict=True):
-        line[: len(row)] = row
-    return out
 
 
 def _rng(seed: int, phase: int, step: int) -> np.random.Generator:
