@@ -62,8 +62,8 @@ def _plans(*steps: list[Goal | str], success: list[bool], prompts: int) -> Answe
 def test_drawer_and_lamp_are_learnt_from_demonstrations_and_more_of_them_by_sampling(tmp_path: Path):
     few = SymbolicWorld(tabletop(), lambda goal: goal.final[0].predicate in ("open", "closed", "lit"))
     settings = replace(
-        TINY, width=48, layers=2, demonstrations=80, supervised=80, batch=32, rate=5e-3, macros=0.0, steps=10, tasks=8,
-        group=6, chains_every=0, gate_every=10, gate_tasks=15, most_literals=2,
+        TINY, width=48, layers=2, demonstrations=80, supervised=140, batch=32, rate=5e-3, macros=0.0, goal_weight=0.0,
+        steps=10, tasks=8, group=6, chains_every=0, gate_every=10, gate_tasks=15, most_literals=2,
     )  # fmt: skip
     training = TaskLMTraining(few, settings, tmp_path / "run")
     before = success_by_depth(training.model, few, training.gate)
@@ -71,11 +71,10 @@ def test_drawer_and_lamp_are_learnt_from_demonstrations_and_more_of_them_by_samp
     supervised = success_by_depth(training.model, few, training.gate)
     training.reinforce()
     after = success_by_depth(training.model, few, training.gate)
-    print(before, supervised, after)
     assert before[1] < 0.5 < 0.8 <= supervised[1]
     assert np.mean([*after.values()]) >= np.mean([*supervised.values()]) - settings.tolerance
     lines = [json.loads(line) for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]
-    assert [line["phase"] for line in lines] == ["supervised", "grpo", "grpo"]
+    assert [line["phase"] for line in lines] == ["supervised", "supervised", "grpo", "grpo"]
 
 
 def test_the_same_seed_gives_the_same_model_and_a_stopped_training_goes_on(
@@ -147,6 +146,32 @@ def test_a_macro_made_in_the_first_task_and_used_in_the_second_pays_both(
     assert asked[1][0].macros[0].steps == (one, two)
     assert first[0] > first[1] > first[2]  # equal plans; what the first one made was used
     assert second[0] > second[1] > second[2]
+
+
+def test_what_is_demonstrated_takes_two_steps_at_most_also_after_a_detour(world: SymbolicWorld, tmp_path: Path):
+    training = TaskLMTraining(world, TINY, tmp_path)
+    taken = [demo for demo in training.demonstrations if demo.detour]
+    assert taken
+    for demo in training.demonstrations:
+        state = world.state(demo.task.facts)
+        assert len(world.plan(demo.task.goal, state).steps) <= 2
+        assert len(demo.steps) <= 2
+        skills = [world.skill(goal) for goal in (*demo.detour, *demo.steps)]
+        assert world.run(state[None], [demo.task.goal], [skills]).success.all()
+
+
+def test_plans_that_go_on_are_cut_where_they_met_the_goal(world: SymbolicWorld, small: TaskLM):
+    tasks = [Task(frozenset({"clear(red)", "clear(blue)"}), Goal.parse(t)) for t in ("lit(lamp)", "open(drawer)")]
+    found = answer(small, world, tasks, 40, 1.0, torch.Generator().manual_seed(0), 39)
+    plain = answer(small, world, tasks, 40, 1.0, torch.Generator().manual_seed(0))
+    went_on = np.arange(80) % 40 > 0
+    assert found.success[went_on].sum() > plain.success[went_on].sum()
+    for i in np.flatnonzero(found.success & went_on):
+        skills = [world.skill(step) for step in found.plans[i]]
+        state = world.state(tasks[i // 40].facts)[None]
+        assert not world.run(state, [tasks[i // 40].goal], [skills[:-1]]).success.any()
+        assert found.sampled.log_probabilities[i, 0] < 0
+    assert all(plan for plan, on in zip(found.plans, went_on, strict=True) if on)
 
 
 def test_groups_that_agree_teach_nothing(world: SymbolicWorld, tmp_path: Path):
