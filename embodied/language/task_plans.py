@@ -28,7 +28,7 @@ from envs.goals import Goal
 from envs.vocabulary import SWITCHED
 from policies.task_lm import Sampled, TaskLM, masked_log_probability
 
-__all__ = ["LONGEST", "Answers", "Task", "answer", "flat", "kept_as_macro", "may_begin"]
+__all__ = ["LONGEST", "Answers", "Task", "answer", "flat", "kept_as_macro", "may_begin", "shortened"]
 
 LONGEST = 8  # steps of a plan
 MORE = 2  # steps beyond its goal's literals that a plan goes on for
@@ -152,6 +152,19 @@ def flat(plan: Sequence[Goal | str], task: Task) -> list[Goal]:
     """The plan with macros replaced by their steps."""
     steps = {macro.name: macro.steps for macro in task.macros}
     return [goal for step in plan for goal in (steps[step] if isinstance(step, str) else (step,))]
+
+
+def shortened(world: SymbolicWorld, task: Task, steps: Sequence[Goal]) -> list[Goal]:
+    """A plan that reaches the task's goal, without steps that it reaches the goal without, the last ones first."""
+    state, steps = world.state(task.facts), list(steps)
+    while steps:
+        fewer = [steps[:i] + steps[i + 1 :] for i in reversed(range(len(steps)))]
+        skills = [[world.skill(goal) for goal in plan] for plan in fewer]
+        still = world.run(np.repeat(state[None], len(fewer), 0), [task.goal] * len(fewer), skills).success
+        if not still.any():
+            break
+        steps = fewer[int(still.argmax())]
+    return steps
 
 
 def kept_as_macro(task: Task, steps: Sequence[Goal], name: str) -> Task:

@@ -12,13 +12,14 @@ hold macros, one of which may be the plan itself: then the macro's name is the a
 .. math:: -\frac1N \sum_{i,t} \min(\rho_{it} Â_i, \mathrm{clip}(\rho_{it}, 1-δ, 1+δ) Â_i) + w L_{supervised}
 
 with ρ the ratio of the probabilities under the grammar's masks now and when sampled. Groups that all agree teach
-nothing and are left out. How many literals tasks have is drawn in proportion to p (1 - p), p being the success so far.
-Every few steps the tasks are *chains* of two: what solved the first is a macro in the second's prompt, and
+nothing and are left out. How many literals tasks have is drawn in proportion to (1 - p) (p + 0.1), p the success so
+far. Every few steps the tasks are *chains* of two: what solved the first is a macro in the second's prompt, and
 
     R1 + 1[second solved with the macro made in the first],    R2 + 1[second solved with a macro]
 
 Some of a group's plans are not left to end by themselves (`embodied.language.task_plans.answer`): they go on, and are
-cut where they first met the goal.
+cut where they first met the goal. What solves a task in more than two steps is shortened by the verifier, kept, and
+replayed beside demonstrations (self-imitation; no planner had part in it).
 
 *Gate*: now and then the model is measured on held-back tasks of depth 1 and 2. Where it has lost more than a point
 against the supervised model, weights and moments go back to what they were at the last measurement that passed.
@@ -43,7 +44,7 @@ from embodied.data.durable import replace_file
 from embodied.errors import UsageError
 from embodied.evaluation.heldout import instructions
 from embodied.language.symbolic_world import SymbolicWorld
-from embodied.language.task_plans import Answers, Task, answer, flat, kept_as_macro
+from embodied.language.task_plans import Answers, Task, answer, flat, kept_as_macro, shortened
 from embodied.language.task_tokens import GOAL, MACROS, PAD, TOKENS, left_padded, plan_tokens, right_padded
 from embodied.training.symbolic_tasks import Tasks, heldout_tasks
 from envs.goals import Goal
@@ -84,6 +85,7 @@ class TaskLMSettings:
     clip: float = 0.2
     step_price: float = 0.03
     replay: float = 0.5
+    kept: int = 2000  # own deep plans to replay
     chains_every: int = 4
     most_literals: int = 5
     gate_every: int = 25
@@ -109,6 +111,7 @@ class _Progress:
     success: list[float] = field(default_factory=list)  # running, by number of literals
     floor: float = -1.0  # the supervised model's success at the gate
     undone: int = 0
+    solved: list[list[Any]] = field(default_factory=list)  # facts, goal and steps of own deep plans, oldest first
     cpu: float = 0.0
     seconds: float = 0.0
 
@@ -140,6 +143,7 @@ class TaskLMTraining:
         self._clock = (time.process_time(), time.monotonic())
         self._load()
         self.demonstrations = self._demonstrated()
+        self.own = [_demonstration(*row) for row in self.progress.solved]
 
     # supervised ------------------------------------------------------------------------------------------
 
@@ -161,10 +165,12 @@ class TaskLMTraining:
             if p.supervised == s.supervised:
                 self.model.save_pretrained(self.folder / BEFORE)
 
-    def _supervised_loss(self, rng: np.random.Generator, n: int) -> torch.Tensor:
+    def _supervised_loss(self, rng: np.random.Generator, n: int, own: float = 0.0) -> torch.Tensor:
+        """On n demonstrations; a share ``own`` of them are the model's own deep plans, where there are any."""
         prompts, plans, taken = [], [], []
-        for i in rng.integers(len(self.demonstrations), size=n):
-            demo = self.demonstrations[i]
+        pools = [self.own if self.own and i < own * n else self.demonstrations for i in range(n)]
+        for pool in pools:
+            demo = pool[rng.integers(len(pool))]
             task, said = self._dressed(demo, rng)
             prompts.append(task.prompt())
             plans.append(plan_tokens([*demo.detour, *said]))
@@ -218,11 +224,7 @@ class TaskLMTraining:
                     rows.append([sorted(task.facts), str(task.goal), steps, list(map(str, detour))])
             replace_file(path, json.dumps(rows).encode())
             self.say(f"{len(rows)} demonstrations")
-        demos = []
-        for facts, goal, steps, detour in json.loads(path.read_text(encoding="utf-8")):
-            task = Task(frozenset(facts), Goal.parse(goal))
-            demos.append(Demonstration(task, tuple(map(Goal.parse, steps)), tuple(map(Goal.parse, detour))))
-        return demos
+        return [_demonstration(*row) for row in json.loads(path.read_text(encoding="utf-8"))]
 
     # GRPO ------------------------------------------------------------------------------------------------
 
@@ -247,14 +249,26 @@ class TaskLMTraining:
 
     def _single(self, rng: np.random.Generator, generator: torch.Generator) -> list[tuple[Answers, np.ndarray]]:
         s, p = self.settings, self.progress
-        chance = np.array([max(x * (1 - x), 0.02) for x in p.success])
-        sizes = rng.choice(len(chance), size=s.tasks, p=chance / chance.sum()) + 1
+        chance = np.array([(1 - x) * (x + 0.1) for x in p.success[1:]])
+        sizes = rng.choice(len(chance), size=s.tasks, p=chance / chance.sum()) + 2
         tasks = [self.tasks.task(rng, int(k)) for k in sizes]
         found = answer(self.model, self.world, tasks, s.group, 1.0, generator, s.going_on)
         own = found.success.reshape(-1, s.group)[:, : s.group - s.going_on]
         for k, rate in zip(sizes, own.mean(1), strict=True):
             p.success[k - 1] += 0.03 * (float(rate) - p.success[k - 1])
+        self._remember(tasks, found)
         return [(found, _advantage(self._reward(found), s.group))]
+
+    def _remember(self, tasks: Sequence[Task], found: Answers) -> None:
+        """Keeps the shortest plan that solved each task, shortened, where it is deeper than what is demonstrated."""
+        group = self.settings.group
+        for i, task in enumerate(tasks):
+            plans = [flat(found.plans[j], task) for j in range(i * group, (i + 1) * group) if found.success[j]]
+            steps = shortened(self.world, task, min(plans, key=len)) if plans else []
+            if len(steps) > max(TAUGHT):
+                self.progress.solved.append([sorted(task.facts), str(task.goal), list(map(str, steps))])
+                self.own.append(Demonstration(task, tuple(steps)))
+        del self.progress.solved[: -self.settings.kept], self.own[: -self.settings.kept]
 
     def _chained(self, rng: np.random.Generator, generator: torch.Generator) -> list[tuple[Answers, np.ndarray]]:
         s = self.settings
@@ -284,7 +298,7 @@ class TaskLMTraining:
             return
         said = sum(int((b.tokens != PAD).sum()) for b in batches)
         for _ in range(s.passes):
-            loss = s.replay * self._supervised_loss(rng, s.batch // 2) if s.replay > 0 else torch.zeros(())
+            loss = s.replay * self._supervised_loss(rng, s.batch // 2, 0.5) if s.replay > 0 else torch.zeros(())
             for b in batches:
                 with self.model.autocast():
                     logits, _ = self.model.logits(b.prompts, b.tokens)
@@ -416,6 +430,11 @@ def success_by_depth(
         )
         for depth, rows in tasks.items()
     }
+
+
+def _demonstration(facts: Sequence[str], goal: str, steps: Sequence[str], detour: Sequence[str] = ()) -> Demonstration:
+    task = Task(frozenset(facts), Goal.parse(goal))
+    return Demonstration(task, tuple(map(Goal.parse, steps)), tuple(map(Goal.parse, detour)))
 
 
 def _gate(world: SymbolicWorld, frozen: frozenset[Goal], each: int) -> dict[int, list[Task]]:
