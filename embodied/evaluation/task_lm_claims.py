@@ -24,11 +24,11 @@ from embodied.evaluation.arms import fill, kept, matching, table_path
 from embodied.evaluation.claims import Context, Measurement
 from embodied.evaluation.heldout import instructions
 from embodied.language.symbolic_world import SymbolicWorld, tabletop
-from embodied.language.task_plans import Task, answer, flat, kept_as_macro
+from embodied.language.task_plans import Task, answer, flat, kept_as_macro, success_by_depth
 from embodied.language.task_tokens import MACROS
 from embodied.skills.statistics import bootstrap_interval, wilson
 from embodied.training.symbolic_tasks import Chain, Tasks, heldout_chains, heldout_tasks
-from embodied.training.task_lm import BEFORE, MODEL, TaskLMSettings, success_by_depth, train_task_lm
+from embodied.training.task_lm import BEFORE, MODEL, TaskLMSettings, train_task_lm
 from envs.goals import parse_instruction
 from policies.task_lm import TaskLM
 

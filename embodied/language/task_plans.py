@@ -28,7 +28,17 @@ from envs.goals import Goal
 from envs.vocabulary import SWITCHED
 from policies.task_lm import Sampled, TaskLM, masked_log_probability
 
-__all__ = ["LONGEST", "Answers", "Task", "answer", "flat", "kept_as_macro", "may_begin", "shortened"]
+__all__ = [
+    "LONGEST",
+    "Answers",
+    "Task",
+    "answer",
+    "flat",
+    "kept_as_macro",
+    "may_begin",
+    "shortened",
+    "success_by_depth",
+]
 
 LONGEST = 8  # steps of a plan
 MORE = 2  # steps beyond its goal's literals that a plan goes on for
@@ -138,6 +148,20 @@ def _said(model: TaskLM, prompts: np.ndarray, plans: Sequence[Sequence[Goal | st
     return Sampled(tokens, masks, (logs * (given != PAD)).numpy().astype(np.float32))
 
 
+def success_by_depth(
+    model: TaskLM, world: SymbolicWorld, tasks: dict[int, list[Task]], copies: int = 1, seed: int = 0
+) -> dict[int, float]:
+    """Depth → share of tasks solved: by the likeliest plan, or by any of several samples."""
+    generator = torch.Generator().manual_seed(seed)
+    temperature = 0.0 if copies == 1 else 1.0
+    return {
+        depth: float(
+            answer(model, world, rows, copies, temperature, generator).success.reshape(-1, copies).any(1).mean()
+        )
+        for depth, rows in tasks.items()
+    }
+
+
 def may_begin(task: Task) -> np.ndarray:
     """bool[vocabulary]: tokens that may begin a step: no unknown macro, nothing that no skill achieves."""
     allowed = np.ones(len(TOKENS), np.bool_)
@@ -156,15 +180,15 @@ def flat(plan: Sequence[Goal | str], task: Task) -> list[Goal]:
 
 def shortened(world: SymbolicWorld, task: Task, steps: Sequence[Goal]) -> list[Goal]:
     """A plan that reaches the task's goal, without steps that it reaches the goal without, the last ones first."""
-    state, steps = world.state(task.facts), list(steps)
-    while steps:
-        fewer = [steps[:i] + steps[i + 1 :] for i in reversed(range(len(steps)))]
+    state, left = world.state(task.facts), list(steps)
+    while left:
+        fewer = [left[:i] + left[i + 1 :] for i in reversed(range(len(left)))]
         skills = [[world.skill(goal) for goal in plan] for plan in fewer]
         still = world.run(np.repeat(state[None], len(fewer), 0), [task.goal] * len(fewer), skills).success
         if not still.any():
             break
-        steps = fewer[int(still.argmax())]
-    return steps
+        left = fewer[int(still.argmax())]
+    return left
 
 
 def kept_as_macro(task: Task, steps: Sequence[Goal], name: str) -> Task:

@@ -100,6 +100,23 @@ class Tasks:
         left = Goal(task.goal.stages[int(verdict.stage[0]) :])
         return [self.world.goals[k] for k in made], left, verdict.states[0]
 
+    def hindsight(self, rng: np.random.Generator, task: Task, steps: Sequence[Goal]) -> tuple[Task, list[Goal]] | None:
+        """What three steps or more would have been right for, whatever they were meant for: a task, and the steps."""
+        states, skills = [self.world.state(task.facts)], list[int]()
+        for k in map(self.world.skill, steps):
+            after, fine = self.world.step(states[-1][None], np.array([k]))
+            if not fine[0]:
+                break
+            if (after[0] != states[-1]).any():
+                states.append(after[0])
+                skills.append(k)
+        if len(skills) < 3:
+            return None
+        goal = self._goal_of(rng, states, skills, int(rng.integers(2, min(len(skills), 4) + 1)))
+        if goal is None or goal in self.avoided or (task.facts, goal) in self.avoid:
+            return None
+        return Task(task.facts, goal), [self.world.goals[k] for k in skills]
+
     def start(self, rng: np.random.Generator) -> np.ndarray:
         """A state bool[A] to begin in."""
         state = self.world.state(random_start(rng))
@@ -121,8 +138,13 @@ class Tasks:
         return states, skills
 
     def _goal(self, rng: np.random.Generator, state: np.ndarray, literals: int) -> Goal | None:
-        states, skills = self._walk(rng, state, literals + int(rng.integers(0, literals + 1)))
-        if len(skills) < 1:
+        return self._goal_of(rng, *self._walk(rng, state, literals + int(rng.integers(0, literals + 1))), literals)
+
+    def _goal_of(
+        self, rng: np.random.Generator, states: list[np.ndarray], skills: list[int], literals: int
+    ) -> Goal | None:
+        """A goal that a walk reached, of so many literals; None where it does not make one."""
+        if not skills:
             return None
         reached = [self.world.goals[k].final for k in skills]
         if literals > 1 and rng.random() < STAGED:
@@ -140,7 +162,7 @@ class Tasks:
             pool = list(dict.fromkeys(x for final in reached for x in final if self._holds(states[-1], (x,))))
             if literals > 1 and rng.random() < HELD:
                 known = dict.fromkeys(x for goal in self.world.goals for x in goal.final)
-                kept = [x for x in known if self._holds(states[-1], (x,)) and self._holds(state, (x,))]
+                kept = [x for x in known if self._holds(states[-1], (x,)) and self._holds(states[0], (x,))]
                 pool += [x for x in kept if x not in pool]
             if len(pool) < literals:
                 return None

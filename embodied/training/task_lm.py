@@ -19,7 +19,8 @@ far. Every few steps the tasks are *chains* of two: what solved the first is a m
 
 Some of a group's plans are not left to end by themselves (`embodied.language.task_plans.answer`): they go on, and are
 cut where they first met the goal. What solves a task in more than two steps is shortened by the verifier, kept, and
-replayed beside demonstrations (self-imitation; no planner had part in it).
+replayed beside demonstrations; where all of a group fail, the longest plan is kept for a task that it would have solved
+(hindsight). No planner has part in it.
 
 *Gate*: now and then the model is measured on held-back tasks of depth 1 and 2. Where it has lost more than a point
 against the supervised model, weights and moments go back to what they were at the last measurement that passed.
@@ -44,8 +45,9 @@ from embodied.data.durable import replace_file
 from embodied.errors import UsageError
 from embodied.evaluation.heldout import instructions
 from embodied.language.symbolic_world import SymbolicWorld
-from embodied.language.task_plans import Answers, Task, answer, flat, kept_as_macro, shortened
+from embodied.language.task_plans import Answers, Task, answer, flat, kept_as_macro, shortened, success_by_depth
 from embodied.language.task_tokens import GOAL, MACROS, PAD, TOKENS, left_padded, plan_tokens, right_padded
+from embodied.training.demonstrations import Demonstration, demonstrate, dressed
 from embodied.training.symbolic_tasks import Tasks, heldout_tasks
 from envs.goals import Goal
 from policies.checkpoint import TRAINING, load_module, load_optimizer, module_arrays, optimizer_arrays, read_arrays
@@ -53,7 +55,7 @@ from policies.checkpoint import with_prefix as under
 from policies.checkpoint import without_prefix as within
 from policies.task_lm import TaskLM, TaskLMConfig, masked_log_probability
 
-__all__ = ["BEFORE", "MODEL", "Demonstration", "TaskLMSettings", "TaskLMTraining", "success_by_depth", "train_task_lm"]
+__all__ = ["BEFORE", "MODEL", "TaskLMSettings", "TaskLMTraining", "train_task_lm"]
 
 DEMONSTRATE, SUPERVISE, REINFORCE, GATE = range(4)  # phases, for the seeds
 TAUGHT = (1, 2)  # depths that are demonstrated
@@ -71,12 +73,12 @@ class TaskLMSettings:
     layers: int = 4
     precision: str = "bfloat16"
     demonstrations: int = 4000  # calls of the planner
-    supervised: int = 600  # updates
+    supervised: int = 1200  # updates
     batch: int = 64
     rate: float = 1e-3
     goal_weight: float = 0.1
     macros: float = 0.3  # share of prompts with a macro
-    steps: int = 250  # of GRPO
+    steps: int = 600  # of GRPO
     tasks: int = 16  # a step
     group: int = 8
     going_on: int = 4  # of a group: plans that go on until they meet the goal
@@ -91,15 +93,6 @@ class TaskLMSettings:
     gate_every: int = 25
     gate_tasks: int = 150  # a depth
     tolerance: float = 0.01
-
-
-@dataclass(frozen=True)
-class Demonstration:
-    """A task, steps taken before the planner was asked (a detour), and its plan from there."""
-
-    task: Task
-    steps: tuple[Goal, ...]
-    detour: tuple[Goal, ...] = ()
 
 
 @dataclass
@@ -143,7 +136,7 @@ class TaskLMTraining:
         self._clock = (time.process_time(), time.monotonic())
         self._load()
         self.demonstrations = self._demonstrated()
-        self.own = [_demonstration(*row) for row in self.progress.solved]
+        self.own = [Demonstration.from_json(row) for row in self.progress.solved]
 
     # supervised ------------------------------------------------------------------------------------------
 
@@ -171,7 +164,7 @@ class TaskLMTraining:
         pools = [self.own if self.own and i < own * n else self.demonstrations for i in range(n)]
         for pool in pools:
             demo = pool[rng.integers(len(pool))]
-            task, said = self._dressed(demo, rng)
+            task, said = dressed(demo, self.demonstrations, self.tasks, rng, self.settings.macros)
             prompts.append(task.prompt())
             plans.append(plan_tokens([*demo.detour, *said]))
             taken.append(len(plan_tokens(demo.detour)) - 1)
@@ -179,52 +172,22 @@ class TaskLMTraining:
         whole = torch.from_numpy(right_padded(plans))
         wanted = whole * (torch.arange(whole.shape[1]) >= torch.tensor(taken)[:, None])
         with self.model.autocast():
-            logits, own = self.model.logits(given, whole)
+            logits, before = self.model.logits(given, whole)
         loss = F.cross_entropy(logits.flatten(0, 1), wanted.flatten(), ignore_index=PAD)
         if self.settings.goal_weight > 0:
             after = (given == GOAL).cumsum(1)[:, :-1] > 0
             target = torch.where(after, given[:, 1:], PAD)
-            goal = F.cross_entropy(own[:, :-1].flatten(0, 1), target.flatten(), ignore_index=PAD)
+            goal = F.cross_entropy(before[:, :-1].flatten(0, 1), target.flatten(), ignore_index=PAD)
             loss = loss + self.settings.goal_weight * goal
         return loss
-
-    def _dressed(self, demo: Demonstration, rng: np.random.Generator) -> tuple[Task, list[Goal | str]]:
-        """A demonstration as it is asked and answered: at times with macros, or with skills that are lacking."""
-        task, said = demo.task, list[Goal | str](demo.steps)
-        names = rng.permutation(MACROS).tolist()
-        if rng.random() < self.settings.macros:
-            if len(demo.steps) > 1 and rng.random() < 0.5:
-                task, said = kept_as_macro(task, demo.steps, names[0]), [names[0]]
-            else:
-                other = self.demonstrations[rng.integers(len(self.demonstrations))].steps
-                if len(other) > 1 and other != demo.steps:
-                    task = kept_as_macro(task, other, names[0])
-        if rng.random() < 0.1:
-            used = {x.predicate for goal in (*demo.detour, *demo.steps) for x in goal.literals}
-            free = sorted({x.predicate for goal in self.world.goals for x in goal.final} - used)
-            if free:
-                task = Task(task.facts, task.goal, task.macros, (free[rng.integers(len(free))],))
-        return task, said
 
     def _demonstrated(self) -> list[Demonstration]:
         path, s = self.folder / DEMOS, self.settings
         if not path.exists():
-            rng, rows = _rng(s.seed, DEMONSTRATE, 0), []
-            for _ in range(s.demonstrations):
-                task = self.tasks.task(rng, int(rng.choice((1, 2, 3, 4), p=(0.3, 0.45, 0.15, 0.1))))
-                found = self.world.plan(task.goal, self.world.state(task.facts))
-                if not found.found or len(found.steps) not in TAUGHT:
-                    continue
-                plan = [Goal.parse(step.goal) for step in found.steps]
-                rows.append([sorted(task.facts), str(task.goal), list(map(str, plan)), []])
-                detour, left, state = self.tasks.detour(rng, task, plan)
-                found = self.world.plan(left, state)
-                if found.found and len(found.steps) <= max(TAUGHT):
-                    steps = [step.goal for step in found.steps]
-                    rows.append([sorted(task.facts), str(task.goal), steps, list(map(str, detour))])
-            replace_file(path, json.dumps(rows).encode())
-            self.say(f"{len(rows)} demonstrations")
-        return [_demonstration(*row) for row in json.loads(path.read_text(encoding="utf-8"))]
+            found = demonstrate(self.tasks, _rng(s.seed, DEMONSTRATE, 0), s.demonstrations, max(TAUGHT))
+            replace_file(path, json.dumps([demo.to_json() for demo in found]).encode())
+            self.say(f"{len(found)} demonstrations")
+        return [Demonstration.from_json(row) for row in json.loads(path.read_text(encoding="utf-8"))]
 
     # GRPO ------------------------------------------------------------------------------------------------
 
@@ -256,18 +219,27 @@ class TaskLMTraining:
         own = found.success.reshape(-1, s.group)[:, : s.group - s.going_on]
         for k, rate in zip(sizes, own.mean(1), strict=True):
             p.success[k - 1] += 0.03 * (float(rate) - p.success[k - 1])
-        self._remember(tasks, found)
+        self._remember(rng, tasks, found)
         return [(found, _advantage(self._reward(found), s.group))]
 
-    def _remember(self, tasks: Sequence[Task], found: Answers) -> None:
-        """Keeps the shortest plan that solved each task, shortened, where it is deeper than what is demonstrated."""
+    def _remember(self, rng: np.random.Generator, tasks: Sequence[Task], found: Answers) -> None:
+        """Keeps a plan of each group that is deeper than what is demonstrated, shortened by the verifier.
+
+        It is the shortest that solved the task, or else the longest, for a task that it would have solved.
+        """
         group = self.settings.group
         for i, task in enumerate(tasks):
-            plans = [flat(found.plans[j], task) for j in range(i * group, (i + 1) * group) if found.success[j]]
-            steps = shortened(self.world, task, min(plans, key=len)) if plans else []
+            rows = range(i * group, (i + 1) * group)
+            plans = [flat(found.plans[j], task) for j in rows if found.success[j]]
+            known = (task, min(plans, key=len)) if plans else None
+            if known is None:
+                known = self.tasks.hindsight(rng, task, max((flat(found.plans[j], task) for j in rows), key=len))
+            if known is None:
+                continue
+            steps = shortened(self.world, *known)
             if len(steps) > max(TAUGHT):
-                self.progress.solved.append([sorted(task.facts), str(task.goal), list(map(str, steps))])
-                self.own.append(Demonstration(task, tuple(steps)))
+                self.own.append(Demonstration(known[0], tuple(steps)))
+                self.progress.solved.append(self.own[-1].to_json())
         del self.progress.solved[: -self.settings.kept], self.own[: -self.settings.kept]
 
     def _chained(self, rng: np.random.Generator, generator: torch.Generator) -> list[tuple[Answers, np.ndarray]]:
@@ -416,25 +388,6 @@ def train_task_lm(
     training.supervise()
     training.reinforce()
     return training
-
-
-def success_by_depth(
-    model: TaskLM, world: SymbolicWorld, tasks: dict[int, list[Task]], copies: int = 1, seed: int = 0
-) -> dict[int, float]:
-    """Depth → share of tasks solved: by the likeliest plan, or by any of several samples."""
-    generator = torch.Generator().manual_seed(seed)
-    temperature = 0.0 if copies == 1 else 1.0
-    return {
-        depth: float(
-            answer(model, world, rows, copies, temperature, generator).success.reshape(-1, copies).any(1).mean()
-        )
-        for depth, rows in tasks.items()
-    }
-
-
-def _demonstration(facts: Sequence[str], goal: str, steps: Sequence[str], detour: Sequence[str] = ()) -> Demonstration:
-    task = Task(frozenset(facts), Goal.parse(goal))
-    return Demonstration(task, tuple(map(Goal.parse, steps)), tuple(map(Goal.parse, detour)))
 
 
 def _gate(world: SymbolicWorld, frozen: frozenset[Goal], each: int) -> dict[int, list[Task]]:

@@ -24,11 +24,11 @@ from embodied.language.roles import (
 )
 from embodied.language.symbolic_world import SymbolicWorld, tabletop
 from embodied.language.task_lm import TaskLanguageModel
-from embodied.language.task_plans import Answers, Task, answer
+from embodied.language.task_plans import Answers, Task, answer, success_by_depth
 from embodied.language.task_tokens import TOKENS, Macro
 from embodied.training import task_lm as training_module
 from embodied.training.symbolic_tasks import Chain
-from embodied.training.task_lm import TaskLMSettings, TaskLMTraining, success_by_depth, train_task_lm
+from embodied.training.task_lm import TaskLMSettings, TaskLMTraining, train_task_lm
 from envs.goals import Goal, Literal, all_ground_goals
 from policies.checkpoint import CheckpointError, module_arrays
 from policies.task_lm import Sampled, TaskLM, TaskLMConfig

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from embodied.language.symbolic_world import SymbolicWorld, random_start, tabletop
-from embodied.language.task_plans import Task, flat, kept_as_macro, may_begin
+from embodied.language.task_plans import Task, flat, kept_as_macro, may_begin, shortened
 from embodied.language.task_tokens import (
     END,
     MACROS,
@@ -184,6 +184,25 @@ def test_a_chains_second_task_asks_for_what_the_first_did(world: SymbolicWorld):
         steps = [Goal.parse("open(drawer)"), Goal.parse("lit(lamp)")]
         task = kept_as_macro(chain.second, steps, "m1")
         assert flat(["m1", steps[0]], task) == [*steps, steps[0]]
+
+
+def test_what_was_done_is_a_plan_for_what_it_reached_and_is_shortened(world: SymbolicWorld):
+    tasks, rng = Tasks(world), np.random.default_rng(2)
+    texts = ("open(drawer)", "inside(red, drawer)", "lit(lamp)", "closed(drawer)", "on(blue, red)")
+    steps = [Goal.parse(text) for text in texts]
+    facts = frozenset({"closed(drawer)", "clear(red)", "clear(blue)"})
+    meant = Task(facts, Goal.parse("on(blue, red)"))
+    drawn = [found for _ in range(12) if (found := tasks.hindsight(rng, meant, steps)) is not None]
+    assert len(drawn) > 3
+    for task, done in drawn:
+        assert done == steps[:4]  # the fifth cannot be done
+        skills = [world.skill(goal) for goal in shortened(world, task, done)]
+        state = world.state(facts)[None]
+        assert world.run(state, [task.goal], [skills]).success.all()
+        assert not any(
+            world.run(state, [task.goal], [skills[:i] + skills[i + 1 :]]).success.all() for i in range(len(skills))
+        )
+    assert tasks.hindsight(rng, meant, steps[:1] * 5) is None
 
 
 def test_starts_are_drawn_from_the_seed_alone():
