@@ -78,12 +78,12 @@ class TaskLMSettings:
     rate: float = 1e-3
     goal_weight: float = 0.1
     macros: float = 0.3  # share of prompts with a macro
-    steps: int = 600  # of GRPO
+    steps: int = 500  # of GRPO
     tasks: int = 16  # a step
     group: int = 8
     going_on: int = 4  # of a group: plans that go on until they meet the goal
     passes: int = 2
-    rate_grpo: float = 2e-4
+    rate_grpo: float = 3e-4
     clip: float = 0.2
     step_price: float = 0.03
     replay: float = 0.5
