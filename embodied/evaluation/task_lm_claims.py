@@ -41,7 +41,7 @@ TAUGHT, DEEP = (1, 2), (3, 4)
 EACH, CHAINS = 150, 100
 BUDGET = 4 * 3600.0  # seconds after which no further training begins
 QUICK = TaskLMSettings(
-    demonstrations=60, supervised=20, batch=16, steps=4, tasks=4, group=4, gate_every=2, gate_tasks=5
+    demonstrations=60, supervised=20, batch=16, steps=4, tasks=4, group=4, going_on=2, gate_every=2, gate_tasks=5
 )
 
 

@@ -48,6 +48,7 @@ from embodied.language.symbolic_world import SymbolicWorld
 from embodied.language.task_plans import Answers, Task, answer, flat, kept_as_macro, shortened, success_by_depth
 from embodied.language.task_tokens import GOAL, MACROS, PAD, TOKENS, left_padded, plan_tokens, right_padded
 from embodied.training.demonstrations import Demonstration, demonstrate, dressed
+from embodied.training.groups import Segment, group_advantage
 from embodied.training.symbolic_tasks import Tasks, heldout_tasks
 from envs.goals import Goal
 from policies.checkpoint import TRAINING, load_module, load_optimizer, module_arrays, optimizer_arrays, read_arrays
@@ -93,6 +94,12 @@ class TaskLMSettings:
     gate_every: int = 25
     gate_tasks: int = 150  # a depth
     tolerance: float = 0.01
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.going_on < self.group:
+            raise UsageError(f"going_on = {self.going_on} must be at least 0 and less than group = {self.group}")
+        if self.most_literals < 2:
+            raise UsageError(f"most_literals = {self.most_literals} must be at least 2")
 
 
 @dataclass
@@ -220,7 +227,7 @@ class TaskLMTraining:
         for k, rate in zip(sizes, own.mean(1), strict=True):
             p.success[k - 1] += 0.03 * (float(rate) - p.success[k - 1])
         self._remember(rng, tasks, found)
-        return [(found, _advantage(self._reward(found), s.group))]
+        return [(found, group_advantage(self._reward(found), s.group))]
 
     def _remember(self, rng: np.random.Generator, tasks: Sequence[Task], found: Answers) -> None:
         """Keeps a plan of each group that is deeper than what is demonstrated, shortened by the verifier.
@@ -258,14 +265,14 @@ class TaskLMTraining:
         used = two.success & np.array([name in plan and bool(name) for name, plan in zip(made, two.plans, strict=True)])
         first = self._reward(one) + used
         second = self._reward(two) + (two.success & two.used_macro())
-        return [(one, _advantage(first, s.group)), (two, _advantage(second, s.group))]
+        return [(one, group_advantage(first, s.group)), (two, group_advantage(second, s.group))]
 
     def _reward(self, found: Answers) -> np.ndarray:
         return found.success * (1.0 - self.settings.step_price * found.decisions)
 
     def _improve(self, segments: list[tuple[Answers, np.ndarray]], rng: np.random.Generator) -> None:
         s = self.settings
-        batches = [b for b in (_Batch.of(found, advantage) for found, advantage in segments) if b is not None]
+        batches = [b for b in (Segment.of(found, advantage) for found, advantage in segments) if b is not None]
         if not batches:
             return
         said = sum(int((b.tokens != PAD).sum()) for b in batches)
@@ -357,28 +364,6 @@ class TaskLMTraining:
         self._clock = (cpu, now)
 
 
-@dataclass(frozen=True)
-class _Batch:
-    """A segment of rollouts as tensors: only prompts whose rows have something to teach."""
-
-    prompts: torch.Tensor
-    tokens: torch.Tensor
-    masks: torch.Tensor
-    before: torch.Tensor
-    advantage: torch.Tensor
-
-    @classmethod
-    def of(cls, found: Answers, advantage: np.ndarray) -> _Batch | None:
-        copies = len(advantage) // len(found.prompts)
-        keep = np.flatnonzero((np.abs(advantage) > 1e-6).reshape(-1, copies).any(1))
-        if not len(keep):
-            return None
-        rows = (keep[:, None] * copies + np.arange(copies)).ravel()
-        s = found.sampled
-        arrays = (s.tokens[rows], s.masks[rows], s.log_probabilities[rows], advantage[rows, None].astype(np.float32))
-        return cls(torch.from_numpy(found.prompts[keep]), *map(torch.from_numpy, arrays))
-
-
 def train_task_lm(
     world: SymbolicWorld, settings: TaskLMSettings, folder: str | Path, avoid: Sequence[Task] = (),
     say: Callable[[str], None] = lambda _: None,
@@ -392,12 +377,6 @@ def train_task_lm(
 
 def _gate(world: SymbolicWorld, frozen: frozenset[Goal], each: int) -> dict[int, list[Task]]:
     return heldout_tasks(Tasks(world, (), frozen), TAUGHT, each, GATE_SEED)
-
-
-def _advantage(reward: np.ndarray, group: int) -> np.ndarray:
-    """float[n]: the group's normalised rewards; 0 where all of a group are equal."""
-    rows = reward.reshape(-1, group)
-    return ((rows - rows.mean(1, keepdims=True)) / (rows.std(1, keepdims=True) + 0.1)).ravel()
 
 
 def _rng(seed: int, phase: int, step: int) -> np.random.Generator:

@@ -27,6 +27,7 @@ from embodied.language.task_lm import TaskLanguageModel
 from embodied.language.task_plans import Answers, Task, answer, success_by_depth
 from embodied.language.task_tokens import TOKENS, Macro
 from embodied.training import task_lm as training_module
+from embodied.training.groups import group_advantage
 from embodied.training.symbolic_tasks import Chain
 from embodied.training.task_lm import TaskLMSettings, TaskLMTraining, train_task_lm
 from envs.goals import Goal, Literal, all_ground_goals
@@ -101,6 +102,8 @@ def test_the_same_seed_gives_the_same_model_and_a_stopped_training_goes_on(
     assert all(np.array_equal(one[name], two[name]) for name in one)
     assert resumed.progress.success == whole.progress.success
     assert (tmp_path / "whole" / "supervised" / "config.json").is_file()
+    with pytest.raises(UsageError, match="going_on = 3 must be"):
+        replace(TINY, going_on=3)
     with pytest.raises(UsageError, match="steps was 4, now 5"):
         TaskLMTraining(world, replace(TINY, steps=5), tmp_path / "whole")
 
@@ -178,9 +181,9 @@ def test_groups_that_agree_teach_nothing(world: SymbolicWorld, tmp_path: Path):
     training = TaskLMTraining(world, replace(TINY, replay=0.0), tmp_path)
     before = module_arrays(training.model)
     found = answer(training.model, world, [Task(frozenset(FACTS), Goal.parse("lit(lamp)"))], 3)
-    training._improve([(found, training_module._advantage(np.ones(3), 3))], np.random.default_rng(0))
+    training._improve([(found, group_advantage(np.ones(3), 3))], np.random.default_rng(0))
     assert all(np.array_equal(before[name], value) for name, value in module_arrays(training.model).items())
-    assert np.allclose(training_module._advantage(np.array([1.0, 0.0]), 2), [5 / 6, -5 / 6])
+    assert np.allclose(group_advantage(np.array([1.0, 0.0]), 2), [5 / 6, -5 / 6])
 
 
 # answering -------------------------------------------------------------------------------------------------
