@@ -63,15 +63,17 @@ def dressed(
 ) -> tuple[Task, list[Goal | str]]:
     """A demonstration as it is asked and answered: at times with a macro, or with a skill that is lacking.
 
-    A macro, in a share ``macros`` of the prompts, is the plan itself, and then its name is the answer, or another's.
+    A macro, in a share ``macros`` of the prompts, is steps of the plan, and then its name stands for them in the answer, or another's.
     """
     task = demo.task
     said: list[Goal | str] = list(demo.steps)
     name = MACROS[int(rng.integers(len(MACROS)))]
     if rng.random() < macros:
         if len(demo.steps) > 1 and rng.random() < 0.5:
-            task = kept_as_macro(task, demo.steps, name)
-            said = [name]
+            n = int(rng.integers(2, len(demo.steps) + 1))
+            i = int(rng.integers(len(demo.steps) - n + 1))
+            task = kept_as_macro(task, demo.steps[i : i + n], name)
+            said[i : i + n] = [name]
         else:
             other = others[int(rng.integers(len(others)))].steps
             if len(other) > 1 and other != demo.steps:
