@@ -63,7 +63,8 @@ def dressed(
 ) -> tuple[Task, list[Goal | str]]:
     """A demonstration as it is asked and answered: at times with a macro, or with a skill that is lacking.
 
-    A macro, in a share ``macros`` of the prompts, is steps of the plan, and then its name stands for them in the answer, or another's.
+    A macro, in a share ``macros`` of the prompts, is steps of the plan, whose name then stands for them in the answer, or
+    steps of another plan.
     """
     task = demo.task
     said: list[Goal | str] = list(demo.steps)
