@@ -63,8 +63,8 @@ def dressed(
 ) -> tuple[Task, list[Goal | str]]:
     """A demonstration as it is asked and answered: at times with a macro, or with a skill that is lacking.
 
-    A macro, in a share ``macros`` of the prompts, is steps of the plan, whose name then stands for them in the answer, or
-    steps of another plan.
+    A macro, in a share ``macros`` of the prompts, is steps of the plan, for which its name then stands in the answer,
+    or steps of another plan.
     """
     task = demo.task
     said: list[Goal | str] = list(demo.steps)
