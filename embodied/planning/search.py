@@ -90,6 +90,7 @@ def plan(
     allowed: Callable[[Goal], bool] | None = None,
     failed: Mapping[str, int] | None = None,
     limit: int = LIMIT,
+    grounded: list[GroundOperator] | None = None,
 ) -> Plan:
     """The most probable plan for a goal from the facts of now.
 
@@ -97,13 +98,17 @@ def plan(
     skills' goals have just failed, how often: as first steps they count for less, so that a detour is taken (lift
     the block, then place it) where insisting looks worse. ``limit`` bounds the expanded states. Without a plan,
     ``explanation`` says why: the goal is impossible, a skill is missing, or the limit was met.
+    ``grounded``: the operators bound already, by `ground_all`, for those who plan often; then ``operators`` and
+    ``allowed`` are not looked at.
     """
     reason = impossible_reason(goal)
     if reason:
         return Plan((), 0.0, f"impossible because {reason}")
     true = {k for k, v in facts.items() if v} if isinstance(facts, Mapping) else set(facts)
     pool = operators.values() if isinstance(operators, Mapping) else operators
-    ground_operators = ground_all(sorted(pool, key=lambda o: o.schema), goal, true, allowed)
+    ground_operators = grounded
+    if ground_operators is None:
+        ground_operators = ground_all(sorted(pool, key=lambda o: o.schema), goal, true, allowed)
     missing = _missing(goal, true, ground_operators)
     if missing:
         return Plan((), 0.0, missing)
@@ -188,6 +193,7 @@ def _read_off(
 def ground_all(
     operators: Iterable[Operator], goal: Goal, true: set[str], allowed: Callable[[Goal], bool] | None
 ) -> list[GroundOperator]:
+    """Every operator bound to every possible goal of its schema about the goal's places or ``anywhere``."""
     places = {arg for literal in goal.literals for arg in literal.args if arg in PLACE_NAMES} | {ANYWHERE}
     found = []
     for operator in operators:
@@ -196,10 +202,10 @@ def ground_all(
             if used <= places and impossible_reason(instance) is None and (allowed is None or allowed(instance)):
                 found.append(operator.ground(instance, dict.fromkeys(true, True)))
     atoms = set(true).union(*(o.add | o.delete | o.needs for o in found), (x.atom for x in goal.literals))
-    return [_by_definition(operator, atoms) for operator in found]
+    return [by_definition(operator, atoms) for operator in found]
 
 
-def _by_definition(operator: GroundOperator, atoms: set[str]) -> GroundOperator:
+def by_definition(operator: GroundOperator, atoms: set[str]) -> GroundOperator:
     """The operator with what its goal entails added, and what its goal excludes among ``atoms`` deleted.
 
     A skill moves what its goal speaks of first. What the goal excludes of another thing's whereabouts (the other block
