@@ -1,11 +1,12 @@
 """How the claim about parameter-space skills (library.f) is measured; what is claimed: `embodied.evaluation.claims`.
 
-The base is the flow that play.a trained on 14 h of play, one a seed; it presses buttons, always in the same manner. Four
-adapters on it learn a manner each (`embodied.evaluation.manners`) from demonstrations at all three lamps. Held out are
-the six pairs of manners: each is shown a few times, at one lamp only, and c(s) learns from that. Examined is the press
-*in both manners* at all three lamps, from starts that nothing was trained on, by every way of composing, without those
-demonstrations too (c = 1/2 and 1 everywhere), by the adapters alone, by the base, and by the base fine-tuned as a whole
-on the same few. Rows (who, seed) stand in ``docs/results/library.f.arms.json`` and are filled in parts.
+The base is the flow that play.a trained on 14 h of play, one a seed; it presses buttons, always in the same manner.
+Four adapters on it learn a manner each (`embodied.evaluation.manners`) from demonstrations at all three lamps. Held
+out are the six pairs of manners: each is shown a few times, at one lamp only, and c(s) learns from that. Examined is
+the press *in both manners* at all three lamps, from starts that nothing was trained on, by every way of composing,
+without those demonstrations too (c = 1/2 and 1 everywhere), by the adapters alone, by the base, and by the base
+fine-tuned as a whole on the same few. Rows (who, seed) stand in ``docs/results/library.f.arms.json`` and are filled in
+parts.
 """
 
 from __future__ import annotations
