@@ -263,5 +263,7 @@ for _claim in (
           ">", 0.0, "success more", f"{_EVALUATION}.slim_use_claims:hierarchy", "15,000 steps", quick_target=-2.0),
     Claim("slim.e", "a whole training step with three critics over one with one; PPO and SAC over stable-baselines3's",
           "<=", 1.3, "times", f"{_EVALUATION}.slim_speed:training_cost", "few rounds"),
+    Claim("library.f", "held-out pairs of manners: adapters composed in parameters beyond the better of score, action",
+          ">", 0.0, "success more", f"{_EVALUATION}.adapter_claims:combinations", "one pair", quick_target=-2.0),
 ):  # fmt: skip
     register(_claim)
