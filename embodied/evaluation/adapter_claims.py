@@ -47,13 +47,13 @@ BUDGET = 3_600.0  # seconds after which no further row is begun
 class Design:
     """How much is shown, learnt and asked."""
 
-    singles: int = 16  # demonstrations of one manner at each of three lamps
-    few: int = 10  # of a pair, at the first lamp alone
-    adapter_updates: int = 400
+    singles: int = 30  # demonstrations of one manner at each of three lamps
+    few: int = 20  # of a pair, at the first lamp alone
+    adapter_updates: int = 1_500
     adapter_rate: float = 3e-3
-    few_updates: int = 120
-    composer_rate: float = 3e-3
-    tuning_rate: float = 3e-4  # of the base as a whole
+    few_updates: int = 300
+    composer_rate: float = 1e-2
+    tuning_rates: tuple[float, ...] = (3e-4, 1e-3)  # of the base as a whole
     batch: int = 128
     questions: int = 16  # a lamp; those that begin too near to it are not asked
     seed: int = TEST_SEED
@@ -166,10 +166,11 @@ class _Bench:
             row = self.judged(self.sit(learnt), pair)
             c = learnt.weights(few.encoder.features(few.observations[:-1], few.observations[1:]))
             arms[mode] = row | {"c": c.mean(0).tolist(), "c deviation": c.std(0).tolist()}
-        whole = FlowBC(replace(self.base.config, learning_rate=design.tuning_rate, warmup=20, seed=self.seed))
-        whole.load_arrays(self.base.arrays())
-        whole = self.learn(whole, few, design.few_updates, f"{_name(pair)} fine-tuned")
-        arms["fine-tuned"] = self.judged(self.sit(whole), pair)
+        for rate in design.tuning_rates:
+            whole = FlowBC(replace(self.base.config, learning_rate=rate, warmup=20, seed=self.seed))
+            whole.load_arrays(self.base.arrays())
+            tuned = self.learn(whole, few, design.few_updates, f"{_name(pair)} fine-tuned")
+            arms[f"fine-tuned, {rate:g}"] = self.judged(self.sit(tuned), pair)
         for arm, row in arms.items():
             self.context.say(f"   {_name(pair)}, {arm}: {row['rate']:.2f}")
         return self.stamped({"arms": arms})

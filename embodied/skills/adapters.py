@@ -23,8 +23,11 @@ KIND = "adapter"
 _ENTRIES = ("base", "adapters", "mode")
 
 
-def add_adapter_skill(tx: Writer, schema: str, directory: str | Path, **more: Any) -> Skill:
-    """Keep a directory of adapters as a version of a skill; ``more`` is `Writer.add_skill`'s, conditioning included.
+def add_adapter_skill(
+    tx: Writer, schema: str, directory: str | Path, *, conditioning: Mapping[str, object] | None = None, **more: Any
+) -> Skill:
+    """Keep a directory of adapters as a version of a skill; ``conditioning`` is added to, ``more`` is
+    `Writer.add_skill`'s.
 
     LibraryError where it holds no adapters, or no skill of the library has their base as its artifact.
     """
@@ -35,7 +38,7 @@ def add_adapter_skill(tx: Writer, schema: str, directory: str | Path, **more: An
             f"{directory} holds adapters on the base {base[:12]}, which no skill of {tx.library.path} carries; add the "
             "base as a skill first"
         )
-    return tx.add_skill(schema, directory, **(more | {"conditioning": dict(more.get("conditioning") or {}) | about}))
+    return tx.add_skill(schema, directory, conditioning=dict(conditioning or {}) | about, **more)
 
 
 def load_adapter_skill(library: SkillLibrary, skill: Skill) -> FlowAdapters:
@@ -62,7 +65,7 @@ def load_adapter_skill(library: SkillLibrary, skill: Skill) -> FlowAdapters:
         raise LibraryError(f"skill {skill.version[:12]} cannot act: {error}") from error
 
 
-def _conditioning(directory: str | Path) -> Mapping[str, Any]:
+def _conditioning(directory: str | Path) -> dict[str, Any]:
     """What the adapters in a directory are made of; LibraryError where it holds none."""
     try:
         header = read_header(directory)

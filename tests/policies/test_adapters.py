@@ -90,14 +90,15 @@ def test_parameters_compose_to_the_explicit_sum_of_weights(learnt: Learnt) -> No
     c = torch.tensor([0.3, -0.8])
     rows = c.expand(64, 2)
     both.average.weights = lambda features: rows[: len(features)]  # type: ignore[method-assign]
-    found = both.average.body
+    found: Any = both.average.body
     explicit = FlowBC(base.config)
     explicit.load_arrays(base.arrays())
+    plain: Any = explicit.average.body
     with torch.no_grad():
         for k in (0, 2, 4):
             layer = found[k]
             total = sum(c[i] * layer.scale * layer.up[i] @ layer.down[i] for i in range(2))
-            explicit.average.body[k].weight += total
+            plain[k].weight += total
     noise = np.random.default_rng(0).normal(size=(64, 6)).astype(np.float32)
     np.testing.assert_allclose(both.sample(FEATURES, noise), explicit.sample(FEATURES, noise), atol=2e-5)
 
@@ -140,8 +141,8 @@ def test_what_is_saved_comes_back_on_its_own_base_alone(learnt: Learnt, tmp_path
     both.save_pretrained(tmp_path / "both")
     assert content_hash(tmp_path / "both") == policy_hash(both)
     again = FlowAdapters.load(tmp_path / "both", base)
-    actions = [policy.predict(FEATURES, deterministic=True)[0] for policy in (both, again)]
-    np.testing.assert_array_equal(*actions)
+    before, after = (policy.predict(FEATURES, deterministic=True)[0] for policy in (both, again))
+    np.testing.assert_array_equal(before, after)
     homeless = load_policy(tmp_path / "both")
     with pytest.raises(CheckpointError, match=r"have no base yet: give them the policy .* by attach"):
         homeless.predict(FEATURES)
