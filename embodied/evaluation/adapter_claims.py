@@ -73,8 +73,9 @@ def combinations(context: Context) -> Measurement:
     benches: dict[int, _Bench] = {}
 
     def measure(name: str, seed: int) -> dict[str, Any]:
-        bench = benches.setdefault(seed, _Bench(context, design, seed))
-        return bench.alone() if name == ALONE else bench.pair(PAIRS[[_name(p) for p in PAIRS].index(name)])
+        if seed not in benches:
+            benches[seed] = _Bench(context, design, seed)
+        return benches[seed].alone() if name == ALONE else benches[seed].pair(tuple(name.split(" & ")))
 
     missing = fill(path, wanted, measure, BUDGET, context.say)
     table = {
@@ -95,12 +96,15 @@ def _summary(table: Table, pairs: Sequence[Sequence[str]], seeds: Sequence[int],
         for arm, row in arms.items():
             rates.setdefault(arm, []).append(row["rate"])
     means = {arm: float(np.mean(values)) for arm, values in rates.items()}
-    other = max(("score", "action"), key=lambda mode: means[mode])
-    more = np.subtract(rates["parameter"], rates[other])
+    other, more = _beyond(rates, "")
     rows = [row for by_seed in table.values() for row in by_seed.values()]
     counted = tuple(sorted({int(seed) for _, seed in cells}))
     details = {
         "success": means, "better of score and action": other,
+        "beyond it with none shown": {
+            start: float(_beyond(rates, _unshown(start))[1].mean())
+            for start in STARTS if "parameter" + _unshown(start) in rates
+        },
         "by pair": {
             name: {arm: float(np.mean([v for v, c in zip(values, cells, strict=True) if c[0] == name]))
                    for arm, values in rates.items()}
@@ -118,6 +122,12 @@ def _summary(table: Table, pairs: Sequence[Sequence[str]], seeds: Sequence[int],
     n = sum(table[name][seed]["arms"]["parameter"]["n"] for name, seed in cells)
     interval = bootstrap_interval(more.tolist(), np.mean, resamples=10_000) if len(more) > 1 else None
     return Measurement(float(more.mean()), interval, counted, n, conditions, details)
+
+
+def _beyond(rates: Mapping[str, list[float]], which: str) -> tuple[str, np.ndarray]:
+    """The better of score and action on average, and how much more success parameters have, pair by pair."""
+    other = max(("score", "action"), key=lambda mode: float(np.mean(rates[mode + which])))
+    return other, np.subtract(rates["parameter" + which], rates[other + which])
 
 
 class _Bench:
@@ -157,7 +167,7 @@ class _Bench:
         for mode in MODES:
             for start, c in STARTS.items():
                 zero = FlowAdapters.composition(self.base, own, mode=mode, start=c, seed=self.seed)
-                arms[f"{mode}, {start}, none shown"] = self.judged(self.sit(zero), pair)
+                arms[mode + _unshown(start)] = self.judged(self.sit(zero), pair)
             both = FlowAdapters.composition(
                 self.base, own, mode=mode, seed=self.seed, learning_rate=design.composer_rate, warmup=20
             )
@@ -238,6 +248,11 @@ def _encoder() -> Any:
     from envs.scenes.scene import load
 
     return GoalStates(load("playroom"))
+
+
+def _unshown(start: str) -> str:
+    """How an arm is called, behind its mode, that was shown no pair."""
+    return f", {start}, none shown"
 
 
 def _name(pair: Sequence[str]) -> str:
