@@ -94,7 +94,8 @@ def _summary(table: Table, pairs: Sequence[Sequence[str]], seeds: Sequence[int],
     for name, seed in cells:
         arms = table[name][seed]["arms"] | table[ALONE][seed]["pairs"][name]
         for arm, row in arms.items():
-            rates.setdefault(arm, []).append(row["rate"])
+            if not arm.startswith("only "):  # each of these is of some pairs alone
+                rates.setdefault(arm, []).append(row["rate"])
     means = {arm: float(np.mean(values)) for arm, values in rates.items()}
     other, more = _beyond(rates, "")
     rows = [row for by_seed in table.values() for row in by_seed.values()]
