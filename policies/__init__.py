@@ -23,6 +23,7 @@ REGISTRY: dict[str, str] = {
     "multi-critic-sac": "policies.multi_critic_sac:MultiCriticSAC",
     "beso": "policies.beso:BESO",
     "flow-bc": "policies.flow_bc:FlowBC",
+    "flow-adapters": "policies.adapters:FlowAdapters",
     "gcbc": "policies.gcbc:GCBC",
     "multi-context": "policies.multi_context:MultiContext",
     "latent-plans": "policies.latent_plans:LatentPlans",

@@ -100,7 +100,16 @@ def content_hash(directory: str | Path) -> str:
     """
     header = read_header(directory)
     _read_verified(Path(directory), MODEL, header)
-    identity = {"type": header.type, "config": header.config, "model": header.sha256[MODEL]}
+    return _identity(header.type, header.config, header.sha256[MODEL])
+
+
+def hash_of(kind: str, config: Mapping[str, Any], model: Arrays) -> str:
+    """The `content_hash` of what `write_checkpoint` would write of them, without writing it."""
+    return _identity(kind, json.loads(json.dumps(dict(config))), hashlib.sha256(_serialise(model)).hexdigest())
+
+
+def _identity(kind: str, config: Mapping[str, Any], model: str) -> str:
+    identity = {"type": kind, "config": config, "model": model}
     return hashlib.sha256(json.dumps(identity, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
 
