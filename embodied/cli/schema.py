@@ -86,7 +86,7 @@ class RenderConfig(Checked):
 
 
 # those of embodied.language.selection and embodied.language.roles, named here so that help is quick
-LANGUAGES = ("grammar", "openai", "transformers", "replay")
+LANGUAGES = ("grammar", "task_lm", "openai", "transformers", "replay")
 ROLES = ("propose", "relabel", "judge", "plan", "analyse", "answer", "describe")
 
 
@@ -112,7 +112,7 @@ class LanguageConfig(Checked):
         "grammar", "grammar is embedded and needs nothing; language=NAME for short", choices=LANGUAGES
     )
     endpoint: str = option("", "openai: the base URL of any compatible server, as in http://127.0.0.1:8000/v1")
-    model: str = option("", "openai: the model's name there; transformers: a folder; replay: the recorded one's name")
+    model: str = option("", "openai: the model's name there; task_lm, transformers: a folder; replay: as recorded")
     key_variable: str = option("", "openai: the environment variable that holds the key; empty: no key")
     roles: list[str] = option(
         lambda: ["propose", "plan", "analyse", "answer", "describe"], f"what it is asked, of: {', '.join(ROLES)}"

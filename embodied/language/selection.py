@@ -69,9 +69,20 @@ def _transformers(config: LanguageConfig) -> LanguageModel:
     return load(config.model, config.max_tokens)
 
 
+def _task_lm(config: LanguageConfig) -> LanguageModel:
+    from embodied.language.task_lm import TaskLanguageModel
+    from policies.checkpoint import CheckpointError
+
+    try:
+        return TaskLanguageModel.from_pretrained(config.model)
+    except CheckpointError as error:
+        raise UsageError(f"language.model = '{config.model}' holds no task model: {error}") from error
+
+
 BACKENDS: dict[str, Callable[[LanguageConfig], LanguageModel]] = {
     "grammar": lambda config: GrammarModel(),
     "openai": _openai,
+    "task_lm": _task_lm,
     "transformers": _transformers,
     "replay": lambda config: Cassette(Path(config.cassette), config.model),
 }
