@@ -81,8 +81,8 @@ def _task_lm(config: LanguageConfig) -> LanguageModel:
 
 BACKENDS: dict[str, Callable[[LanguageConfig], LanguageModel]] = {
     "grammar": lambda config: GrammarModel(),
-    "openai": _openai,
     "task_lm": _task_lm,
+    "openai": _openai,
     "transformers": _transformers,
     "replay": lambda config: Cassette(Path(config.cassette), config.model),
 }
