@@ -93,7 +93,7 @@ def mastered(run: Path) -> tuple[list[str], list[str]]:
 
     with library(run) as kept:
         everything = [entry.goal for entry in kept.mastered()]
-    return (distinct(everything) if (run / CONFIG).is_file() else everything), everything
+    return (everything if is_discovery(run) or is_training(run) else distinct(everything)), everything
 
 
 def digests(run: Path) -> dict[str, str]:

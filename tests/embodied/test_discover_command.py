@@ -123,7 +123,7 @@ def test_every_method_and_a_scene_of_the_library_get_as_far_as_settings(tmp_path
         settings = discovering.settings_for(compose(DiscoverConfig, [f"method={method}", "scales.skill=2"]))
         assert settings.skill.get("method", "position") == ("position" if method == "slim" else method)
         assert settings.rewards == (("reach", "skill", "safety") if method == "slim" else ("skill",))
-        assert settings.steps == (0 if method == "random" else 400_000)
+        assert settings.steps == (0 if method == "random" else 480_000)
     mixed = ["skill.method=metra", "skill.hidden=[8]", "rewards=[skill,lift]", "env=playroom"]
     config = compose(DiscoverConfig, mixed)
     assert discovering.settings_for(config).skill == {"method": "metra", "hidden": (8,)}

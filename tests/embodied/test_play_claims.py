@@ -61,8 +61,8 @@ def test_the_headline_pools_only_rows_of_the_present_settings(tmp_path, asked):
 def test_disturbances_are_measured_anew_where_settings_changed(tmp_path, asked, monkeypatch):
     context = Context(quick=True, results=tmp_path, out=tmp_path, say=lambda text: None)
     first = play_more_claims.disturbed(context)
-    assert asked == ["flow"] * 3 + ["clones"] * 3 and first.details["left out"] == []
+    assert asked == ["latent plans"] * 3 + ["clones"] * 3 and first.details["left out"] == []
     assert play_more_claims.disturbed(context) == first and len(asked) == 6
-    monkeypatch.setitem(arms.ARMS, "flow", replace(arms.ARMS["flow"], updates=7))
+    monkeypatch.setitem(arms.ARMS, "latent plans", replace(arms.ARMS["latent plans"], updates=7))
     play_more_claims.disturbed(context)
-    assert asked[6:] == ["flow"] * 3  # the clones' own settings are as they were
+    assert asked[6:] == ["latent plans"] * 3  # the clones' own settings are as they were
