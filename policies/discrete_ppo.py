@@ -1,4 +1,4 @@
-"""Proximal policy optimisation for discrete actions: small, on one core, learning from episodes that overlap nothing else.
+"""Proximal policy optimisation for discrete actions: small, for one core.
 
 A step counts only where it is *active*: slots may do other things in between (what prepares the task, say). With
 ratio r = pi(a|s) / pi_old(a|s) and advantages A by GAE over each active stretch, the loss is
@@ -44,9 +44,9 @@ class DiscretePPOConfig:
 
 @dataclass(frozen=True)
 class Rollout:
-    """T steps of n slots: observations float32[T, n, F], actions int64[T, n], what the policy said of them float32[T, n]
-    each, rewards float32[T, n], whether the task ended with the step and whether the step counts bool[T, n], and the
-    values of what the last step led to float32[n].
+    """T steps of n slots: observations float32[T, n, F], actions int64[T, n], their log probabilities and the states'
+    values, rewards float32[T, n] each, whether the task ended with the step and whether the step counts bool[T, n], and
+    the values of what the last step led to float32[n].
     """
 
     observations: np.ndarray
@@ -118,7 +118,7 @@ class DiscretePPO(Policy):
 
     def _draw(self, logits: torch.Tensor) -> torch.Tensor:
         noise = torch.rand(logits.shape, generator=self._generator).clamp_(1e-20, 1.0)
-        return (logits - torch.log(-torch.log(noise).clamp_min(1e-20))).argmax(1)
+        return (logits - torch.log((-torch.log(noise)).clamp_min(1e-20))).argmax(1)
 
     def update(self, rollout: Rollout) -> dict[str, float]:
         """Learns from the steps that count; nothing where none does."""

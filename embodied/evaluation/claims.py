@@ -263,5 +263,7 @@ for _claim in (
           ">", 0.0, "success more", f"{_EVALUATION}.slim_use_claims:hierarchy", "15,000 steps", quick_target=-2.0),
     Claim("slim.e", "a whole training step with three critics over one with one; PPO and SAC over stable-baselines3's",
           "<=", 1.3, "times", f"{_EVALUATION}.slim_speed:training_cost", "few rounds"),
+    Claim("library.h", "BabyAI: levels, of 6, on which learnt skills with a planner beat flat learning at equal steps",
+          ">=", 4, "levels", f"{_EVALUATION}.library_claims:babyai", "2 levels, 20,000 steps", quick_target=0),
 ):  # fmt: skip
     register(_claim)

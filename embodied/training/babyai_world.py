@@ -34,9 +34,7 @@ class Levels:
         self.tracker, self.steps = Tracker(self.n), 0
         self.goals: list[MissionGoal] = []
         self.mission: list[str] = []
-        seen = [
-            env.reset(seed=s)[0] for env, s in zip(self._envs, slot_seeds(seed, len(self._envs)), strict=True)
-        ]
+        seen = [env.reset(seed=s)[0] for env, s in zip(self._envs, slot_seeds(seed, len(self._envs)), strict=True)]
         self._fresh = {k: np.concatenate([o[k] for o in seen]) for k in ("image", "direction", "mission")}
         self.mission = [""] * self.n
         self.goals = [MissionGoal(((),))] * self.n
@@ -111,6 +109,7 @@ class Runner:
     next: Next
     rng: np.random.Generator
     lift: bool = True
+    progress: bool = False  # whether `nearness` float64[n] is kept: the distances after the last step
     queue: list[list[Option]] = field(default_factory=list)
     running: list[Option | None] = field(default_factory=list)
 
@@ -118,7 +117,7 @@ class Runner:
         n = self.levels.n
         self.queue, self.running = [[] for _ in range(n)], [None] * n
         self._left, self._predicate = np.zeros(n, np.int64), np.full(n, -1)
-        self._actor = np.full(n, -1)
+        self._actor, self.nearness = np.full(n, -1), np.zeros(n)
         self.first, self.second = encode([None] * n), encode([None] * n)
         self._before: list[frozenset[str]] = [frozenset()] * n
         self._names = [EXPLORE, *self.policies]
@@ -150,6 +149,16 @@ class Runner:
         """float32[m, F]: what a skill sees, of the things its fact names."""
         return self.levels.tracker.features(slots, self.first[slots], self.second[slots])
 
+    def distances(self, slots: np.ndarray) -> np.ndarray:
+        """float64[m]: how far each slot's fact is from holding, in actions."""
+        found = np.zeros(len(slots))
+        for k in np.unique(self._predicate[slots]):
+            rows = np.flatnonzero(self._predicate[slots] == k)
+            name, own = self._predicates[k], slots[rows]
+            things = [self.first[own], self.second[own]][: len(PREDICATES[name])]
+            found[rows] = self.levels.tracker.distance(name, own, things)
+        return found
+
     def actions(self, given: Mapping[str, np.ndarray] | None = None) -> np.ndarray:
         """int64[n]; ``given`` holds those of actors that were asked already, one for each of their slots."""
         found = np.zeros(self.levels.n, np.int64)
@@ -176,6 +185,7 @@ class Runner:
             things = [self.first[rows], self.second[rows]][: len(PREDICATES[name])]
             holds[rows] = self.levels.tracker.holds(name, rows, things)
         self._left[busy] -= 1
+        self.nearness[busy] = self.distances(busy) if self.progress else 0.0
         done = busy[holds[busy] | (self._left[busy] <= 0) | ended[busy]]
         over = []
         for i, after in zip(done.tolist(), self._lifted(done.tolist()), strict=True):

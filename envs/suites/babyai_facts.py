@@ -19,6 +19,7 @@ LEFT, RIGHT, FORWARD, PICK_UP, DROP, TOGGLE = range(6)
 SIZE, VIEW = 64, 11  # cells of a side: of the map, of what is seen from the robot
 UNSEEN, EMPTY, WALL, FLOOR, DOOR, KEY, GOAL = 0, 1, 2, 3, 4, 5, 8
 OPEN, SHUT, LOCKED = range(3)
+FAR = 12.0  # actions, to what is not seen
 _AHEAD = np.array([(1, 0), (0, 1), (-1, 0), (0, -1)])  # a step (x, y) by direction; the next one is to its right
 _I, _J = np.meshgrid(np.arange(7), np.arange(7), indexing="ij")
 _PLACES = tuple(PLACES)
@@ -120,6 +121,28 @@ class Tracker:
             return where.any((1, 2)) | _alike(own, first)
         return (where & (self.map[slots][..., 2] == (OPEN if predicate == "open" else LOCKED))).any((1, 2))
 
+    def distance(self, predicate: str, slots: np.ndarray, things: Sequence[np.ndarray]) -> np.ndarray:
+        """float64[m]: about how many actions a fact that can be brought about is away, 0 where it holds.
+
+        To a thing it is the cells on the way and the turns, where it lies within `VIEW`; `FAR` where it is not seen.
+        """
+        holds = self.holds(predicate, slots, things)
+        if predicate in ("empty_handed", "barred"):
+            return np.where(holds, 0.0, 1.0)
+        far = self._way(slots, things[0])
+        if predicate == "beside":
+            way = np.abs(self._way(slots, things[1]) - 1.0)  # where it is put there must be room in between
+            far = np.where(_alike(self.image[slots, 3, 6], things[0]), way, 2.0 + FAR + far)
+        return np.where(holds, 0.0, far + (predicate != "facing"))
+
+    def _way(self, slots: np.ndarray, things: np.ndarray) -> np.ndarray:
+        ahead, right = _around()
+        x, y = self._cells(slots, ahead, right)
+        there = _alike(self.map[slots[:, None, None], y, x], things) & self._placed(slots, x, y, things)
+        turns = np.where(ahead > 0, right != 0, np.where(right != 0, 1, 2))
+        way = np.where(there, np.abs(ahead) + np.abs(right) - 1.0 + turns, FAR)
+        return way.reshape(len(slots), -1).min(1)
+
     def judge(self, facts: Sequence[Fact | None], slots: np.ndarray) -> np.ndarray:
         """bool[m]: whether each slot's own fact holds in ``slots`` int64[m]; None never does."""
         found = np.zeros(len(slots), np.bool_)
@@ -157,8 +180,8 @@ class Tracker:
         forward = dx * ahead[:, 0].reshape(shape) + dy * ahead[:, 1].reshape(shape)
         aside = dx * right[:, 0].reshape(shape) + dy * right[:, 1].reshape(shape)
         place = things[:, 2].reshape(shape)
-        fits = [place < 0, (place == 0) & (forward > 0), (place == 1) & (forward < 0)]
-        return np.logical_or.reduce([*fits, (place == 2) & (aside < 0), (place == 3) & (aside > 0)])
+        ahead_of, behind = (place == 0) & (forward > 0), (place == 1) & (forward < 0)
+        return (place < 0) | ahead_of | behind | ((place == 2) & (aside < 0)) | ((place == 3) & (aside > 0))
 
     # -- views ---------------------------------------------------------------------------------------------------
 
@@ -169,8 +192,7 @@ class Tracker:
         robot carries something, the first, the second. Without ``named`` also doors that are shut, that are locked,
         and keys, which the things do not name.
         """
-        reach = np.arange(VIEW) - VIEW // 2
-        ahead, right = np.meshgrid(-reach, reach, indexing="ij")
+        ahead, right = _around()
         x, y = self._cells(slots, ahead, right)
         cells = self.map[slots[:, None, None], y, x]
         planes = [cells[..., 0] == UNSEEN, self._enterable(cells)]
@@ -190,6 +212,12 @@ class Tracker:
         letters[self.place[slot, 1], self.place[slot, 0]] = ">v<^"[self.heading[slot]]
         (top, left), (bottom, right) = known.min(0), known.max(0)
         return "\n".join("".join(row[left : right + 1]) for row in letters[top : bottom + 1])
+
+
+def _around() -> tuple[np.ndarray, np.ndarray]:
+    """How far ahead and to the right the cells of a view from above are, int64[VIEW, VIEW] each."""
+    reach = np.arange(VIEW) - VIEW // 2
+    return tuple(np.meshgrid(-reach, reach, indexing="ij"))  # type: ignore[return-value]
 
 
 def _alike(cells: np.ndarray, things: np.ndarray) -> np.ndarray:
