@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -31,7 +31,6 @@ __all__ = ["KEPT", "babyai"]
 
 KEPT = "library.h.arms.json"
 EPISODES = 200  # of each level
-SLOTS = 50  # of each level, in the exam
 _EXAM, _HELD_OUT = 101, 102  # what the seeds of exams are for
 
 
@@ -93,31 +92,36 @@ def _skills(context: Context, seed: int) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as scratch:
         loop = SubgoalLoop(Path(scratch), settings, say=lambda line: context.say(f"skills, seed {seed}: {line}")).run()
         policies, operators = load_skills(Path(scratch))
-        levels = _exam(context, settings, seed)
-        runner = MissionRunner(levels, policies, operators, np.random.default_rng(seed_of(seed, _EXAM)), lift=False)
-        outcomes, _ = carry_out(runner, -(-_episodes(context) // levels.each))
-        levels.close()
+
+        def plan_and_act(levels: Levels) -> np.ndarray:
+            rng = np.random.default_rng(seed_of(seed, _EXAM))
+            runner = MissionRunner(levels, policies, operators, rng, lift=False)
+            return carry_out(runner, 1)[0][levels.levels[0]]
+
+        solved = _exam(context, settings, plan_and_act)
         held_out = _held_out(context, settings, policies) if "facing" in policies else {}
-    row = {"levels": _solved(context, outcomes), "steps": sum(loop.steps.values()), "kept": sorted(policies)}
+    row = {"levels": solved, "steps": sum(loop.steps.values()), "kept": sorted(policies)}
     return row | {"spent": dict(loop.steps), "history": loop.history, "held out": held_out}
 
 
 def _flat(context: Context, seed: int, steps: int) -> dict[str, Any]:
     settings = _settings(context, seed)
     policy = learn_flat(settings.levels, seed_of(seed, 9), steps, settings.slots, context.say)
-    levels = _exam(context, settings, seed)
-    outcomes = flat_success(policy, levels, -(-_episodes(context) // levels.each))
-    levels.close()
-    return {"levels": _solved(context, outcomes), "steps": steps}
+    solved = _exam(context, settings, lambda levels: flat_success(policy, levels, 1)[levels.levels[0]])
+    return {"levels": solved, "steps": steps}
 
 
-def _exam(context: Context, settings: SubgoalSettings, seed: int) -> Levels:
-    return Levels(settings.levels, min(SLOTS, _episodes(context)), seed_of(seed, _EXAM))
-
-
-def _solved(context: Context, outcomes: Mapping[str, np.ndarray]) -> dict[str, dict[str, int]]:
-    n = _episodes(context)
-    return {x: {"n": n, "solved": int(o.T.ravel()[:n].sum())} for x, o in outcomes.items()}
+def _exam(
+    context: Context, settings: SubgoalSettings, act: Callable[[Levels], np.ndarray]
+) -> dict[str, dict[str, int]]:
+    """Missions and how many were solved, by level: the first of each of so many slots."""
+    found = {}
+    for name in settings.levels:
+        levels = Levels([name], _episodes(context), seed_of(settings.seed, _EXAM))
+        outcomes = act(levels)
+        levels.close()
+        found[name] = {"n": outcomes.size, "solved": int(outcomes.sum())}
+    return found
 
 
 def _held_out(context: Context, settings: SubgoalSettings, policies: Mapping[str, Any]) -> dict[str, dict[str, float]]:

@@ -44,14 +44,14 @@ class SubgoalSettings:
 
     levels: tuple[str, ...] = LEVELS
     seed: int = 0
-    steps: int = 400_000
+    steps: int = 300_000
     rounds: int = 8
     slots: int = 96
     missions: int = 16  # of a level, that each round tries
     good: float = 0.9  # success from which a level needs nothing new
     verify: int = 3072  # environment steps for a level's hypotheses
     verified: float = 0.05  # success of trying at random from which a hypothesis counts as verified
-    practice: int = 60_000  # environment steps for a skill, before the gate is asked
+    practice: int = 80_000  # environment steps for a skill, before the gate is asked
     tries: int = 2  # times that a skill is practised before it is given up in a round
     held_out: tuple[str, ...] = ("purple ball", "green key", "yellow box")
 
