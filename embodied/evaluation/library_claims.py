@@ -1,8 +1,8 @@
 """How the claim about BabyAI is measured; see `embodied.evaluation.claims` for what is claimed.
 
-An arm is a way to learn and a seed. "skills" runs the loop of subgoals; "flat" learns the same levels by the same learner
-with as many environment steps as the skills of its seed took, trying and proving included. Both are put to the same
-fresh missions, of seeds that no learning used. Finished rows stand in ``docs/results/library.h.arms.json``.
+An arm is a way to learn and a seed. "skills" runs the loop of subgoals; "flat" learns the same levels by the same
+learner with as many environment steps as the skills of its seed took, trying and proving included. Both are put to the
+same fresh missions, of seeds that no learning used. Finished rows stand in ``docs/results/library.h.arms.json``.
 """
 
 from __future__ import annotations
@@ -44,10 +44,8 @@ def babyai(context: Context) -> Measurement:
         if table.get(arm, {}).get(str(seed), {}).get("about") == about:
             continue
         began = time.monotonic()
-        if arm == "skills":
-            row = _skills(context, seed)
-        else:
-            row = _flat(context, seed, table["skills"][str(seed)]["steps"])
+        flat = arm == "flat"
+        row = _flat(context, seed, table["skills"][str(seed)]["steps"]) if flat else _skills(context, seed)
         table.setdefault(arm, {})[str(seed)] = {"about": about, "seconds": time.monotonic() - began, **row}
         keep(path, table, quick=context.quick)
     table, left_out = matching(table, {arm: _about(context, arm, 0) for arm in ("skills", "flat")})

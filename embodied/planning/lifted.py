@@ -1,4 +1,4 @@
-"""Operators of a world whose facts are about described things (BabyAI's): counted, learnt and planned with as others are.
+"""Operators of a world whose facts are about described things (BabyAI's): counted, learnt and planned with.
 
 An execution is counted over variables: the fact's own things are ``?a`` and ``?b``, the key that fits ``?a`` is ``?k``.
 What an operator needs, adds and takes away is learnt from the counts by `embodied.planning.operators`; what its
@@ -15,7 +15,7 @@ from typing import Any, cast
 
 from embodied.planning.operators import GroundOperator, Operator
 from embodied.planning.search import Plan, solve
-from envs.suites.babyai_missions import ACHIEVABLE, PREDICATES, Fact, MissionGoal, Thing, fact, key_of
+from envs.suites.babyai_missions import ACHIEVABLE, PREDICATES, Fact, MissionGoal, Thing, key_of
 
 __all__ = ["LiftedOperator", "atoms_of", "instances", "plan_mission", "schema_of", "universe"]
 

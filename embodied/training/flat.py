@@ -1,6 +1,6 @@
 """Flat learning of BabyAI's missions: one policy for all levels, told the mission, by the same learner as the skills.
 
-It sees what a skill sees of the two things that its mission names, and besides what the missions do not name (doors that
+It sees what a skill sees of the two things that its mission names, and besides what missions do not name (doors that
 are shut or locked, keys), and which of the four kinds of mission it is. It is paid as the skills are: for what brings
 the mission's fact nearer, and where the environment says that the mission is done.
 """

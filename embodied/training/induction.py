@@ -135,7 +135,7 @@ def practise(
     steps: int, *, horizon: int = 32, enough: float = 0.97, allowed: Allowed = lambda _: True,
     say: Callable[[str], None] = lambda _: None,
 ) -> list[float]:  # fmt: skip
-    """Improves a policy on cases until its last 300 attempts succeed at ``enough``, or ``steps`` are spent; its curve."""
+    """Improves a policy until ``enough`` of its last 300 attempts succeed, or ``steps`` are spent; the curve."""
     from policies.discrete_ppo import Rollout
 
     runner = Collector(

@@ -64,8 +64,8 @@ class MissionRunner(Runner):
         return Option("facing" if known else EXPLORE, wanted, steps=16)
 
 
-def carry_out(runner: MissionRunner, episodes: int, least_steps: int = 0) -> tuple[dict[str, np.ndarray], list[Over]]:
-    """Every slot's first ``episodes`` missions: outcomes bool[each, episodes] by level, and the options that were run."""
+def carry_out(runner: MissionRunner, episodes: int) -> tuple[dict[str, np.ndarray], list[Over]]:
+    """Every slot's first ``episodes`` missions: outcomes bool[each, episodes] by level, and the options run."""
     seen: list[Over] = []
     while min(map(len, runner.done)) < episodes:
         seen += runner.step(runner.actions())[0]

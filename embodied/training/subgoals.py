@@ -125,10 +125,7 @@ class SubgoalLoop:
                 continue
             names = tuple(level for level in asked if any(c.level == level for c in cases))
             levels = self._levels(names, self.settings.slots, 3, number, depth)
-            runner = Collector(
-                levels, self.policies, cases, self.rng, lambda c: c.predicate if c.predicate in self.policies else EXPLORE,
-                EXPLORATION,
-            )  # fmt: skip
+            runner = Collector(levels, self.policies, cases, self.rng, self._who, EXPLORATION)
             over = gather(runner, steps=self.settings.verify * len(names))
             self._close(levels, "verification")
             self._count(over)
@@ -142,6 +139,10 @@ class SubgoalLoop:
                     unsolved[case.level].add(case.predicate)
                     self._rates[case] = float(np.mean(outcomes))
         return found
+
+    def _who(self, case: Case) -> str:
+        """Who tries a case: the skill for it, where there is one."""
+        return case.predicate if case.predicate in self.policies else EXPLORE
 
     def _proposed(self, level: str, depth: int) -> list[Case]:
         levels = Levels([level], 8, seed_of(self.settings.seed, 4))

@@ -97,7 +97,7 @@ def test_the_grammar_proposes_what_missions_ask_for_in_ever_longer_contexts():
 
 def test_what_cannot_be_tried_is_refused():
     for bad in ({"predicate": "barred"}, {"predicate": "open", "context": ("import os",)}):
-        with pytest.raises(ValueError, match="can be no subgoal|is no goal over"):
+        with pytest.raises(ValueError, match=r"can be no subgoal|is no goal over"):
             Subgoal(**bad)
     with pytest.raises(LMError, match="with a ProposeRequest"):
         asked(ProposeRequest())
@@ -106,7 +106,7 @@ def test_what_cannot_be_tried_is_refused():
 
 
 def test_a_skill_is_induced_gated_and_used(tmp_path):
-    """A tiny run with a gate that lets anything through: its parts fit, its library reads back, its steps are counted."""
+    """A tiny run with a gate that lets all through: the parts fit, the library reads back, the steps are counted."""
     pytest.importorskip("envpool", reason="the extra [suites] is not installed")
     from embodied.skills.gate import GateConfig
     from embodied.skills.library import SkillLibrary
