@@ -32,12 +32,12 @@ class DiscretePPOConfig:
     observation_size: int
     actions: int
     hidden: tuple[int, ...] = (128, 64)
-    learning_rate: float = 7e-4
+    learning_rate: float = 1e-3
     gamma: float = 0.97
     gae_lambda: float = 0.95
     clip: float = 0.2
     entropy_weight: float = 0.01
-    epochs: int = 4
+    epochs: int = 5
     minibatch: int = 512
     seed: int = 0
 

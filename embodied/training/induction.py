@@ -21,6 +21,7 @@ __all__ = ["Case", "Collector", "blank_policy", "draw", "gather", "practise"]
 
 LEARNER = "learner"
 ROLLOUT = 48  # steps between updates
+WINDOW = 150  # last attempts that a rate is told of
 PROGRESS = 0.05  # reward for an action that brings the fact nearer by one
 EXPLORATION = 12  # steps that exploration has to reach a subgoal in
 WANDER = Option(EXPLORE, Fact("facing", (Thing("door", "red", "front"),)), steps=4)
@@ -94,14 +95,15 @@ def draw(
 
 
 class Collector(Runner):
-    """Tries cases, drawn by level; ``tried``: the last options' ends, for each slot in order."""
+    """Tries cases, drawn by level; ``tried``: how tries ended, by their numbers in the order in which they began."""
 
     def __init__(
         self, levels: Levels, policies: Mapping[str, Any], cases: Sequence[Case], rng: np.random.Generator,
         actor: Callable[[Case], str], steps: int, lift: bool = True, allowed: Allowed = lambda _: True,
     ) -> None:  # fmt: skip
         by_level = {level: [c for c in cases if c.level == level] for level in levels.levels}
-        self.tried: list[list[Over]] = [[] for _ in range(levels.n)]
+        self.tried: dict[int, Over] = {}
+        self.begun, self._number = 0, np.zeros(levels.n, np.int64)
 
         def following(slot: int) -> list[Option]:
             own = by_level[levels.level(slot)]
@@ -114,28 +116,40 @@ class Collector(Runner):
 
         super().__init__(levels, policies, following, rng, lift)
 
+    def begin(self, slots: Sequence[int] | range) -> None:
+        super().begin(slots)
+        for i in slots:
+            option = self.running[i]
+            if option is not None and option.label is not None:
+                self._number[i], self.begun = self.begun, self.begun + 1
+
     def over(self, over: Sequence[Over], ended: np.ndarray, success: np.ndarray) -> None:
         for o in over:
             if o.option.label is not None:
-                self.tried[o.slot].append(o)
+                self.tried[int(self._number[o.slot])] = o
 
 
-def gather(runner: Collector, *, attempts: int = 0, steps: int = 0) -> list[Over]:
-    """Runs for ``steps`` environment steps, or until each slot has tried ``attempts`` times (4 x as long at most)."""
-    begun, most = runner.levels.steps, 400 * max(1, attempts) * runner.levels.n
+def gather(runner: Collector, *, tries: int = 0, steps: int = 0) -> list[Over]:
+    """All that was tried in ``steps`` environment steps; or the first ``tries`` begun, each to its end.
+
+    Which count is settled before they end, so that none is left out for taking long. Fewer come back only where things
+    to try are so rare that a hundred steps a try and slot are not enough.
+    """
+    begun, most = runner.levels.steps, 100 * (tries + runner.levels.n)
     while runner.levels.steps - begun < (steps or most):
         runner.step(runner.actions())
-        if attempts and min(map(len, runner.tried)) >= attempts:
+        if tries and runner.begun >= tries and all(k in runner.tried for k in range(tries)):
             break
-    return [o for tried in runner.tried for o in (tried[:attempts] if attempts else tried)]
+    numbers = sorted(runner.tried)
+    return [runner.tried[k] for k in numbers if not tries or k < tries]
 
 
 def practise(
     policy: Any, levels: Levels, policies: Mapping[str, Any], cases: Sequence[Case], rng: np.random.Generator,
-    steps: int, *, horizon: int = 32, enough: float = 0.97, allowed: Allowed = lambda _: True,
+    steps: int, *, horizon: int = 32, enough: float = 0.94, allowed: Allowed = lambda _: True,
     say: Callable[[str], None] = lambda _: None,
 ) -> list[float]:  # fmt: skip
-    """Improves a policy until ``enough`` of its last 300 attempts succeed, or ``steps`` are spent; the curve."""
+    """Improves a policy until ``enough`` of its last attempts succeed, or ``steps`` are spent; the curve."""
     from policies.discrete_ppo import Rollout
 
     runner = Collector(
@@ -143,9 +157,9 @@ def practise(
     )
     runner.progress = True
     n, size, begun = levels.n, policy.observation_size, levels.steps
-    recent: deque[bool] = deque(maxlen=300)
+    recent: deque[bool] = deque(maxlen=WINDOW)
     curve = []
-    while levels.steps - begun < steps and not (len(recent) == 300 and np.mean(recent) >= enough):
+    while levels.steps - begun < steps and not (len(recent) == WINDOW and np.mean(recent) >= enough):
         seen = np.zeros((ROLLOUT, n, size), np.float32)
         actions = np.zeros((ROLLOUT, n), np.int64)
         said, values, rewards = (np.zeros((ROLLOUT, n), np.float32) for _ in range(3))

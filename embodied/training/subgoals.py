@@ -44,14 +44,15 @@ class SubgoalSettings:
 
     levels: tuple[str, ...] = LEVELS
     seed: int = 0
-    steps: int = 300_000
+    steps: int = 400_000
     rounds: int = 8
     slots: int = 96
     missions: int = 16  # of a level, that each round tries
     good: float = 0.9  # success from which a level needs nothing new
-    verify: int = 3072  # environment steps for a level's hypotheses
+    verify: int = 1152  # environment steps for a level's hypotheses
     verified: float = 0.05  # success of trying at random from which a hypothesis counts as verified
-    practice: int = 80_000  # environment steps for a skill, before the gate is asked
+    sure: float = 0.3  # success at random from which a second skill is practised in a round
+    practice: int = 120_000  # environment steps for a skill, before the gate is asked
     tries: int = 2  # times that a skill is practised before it is given up in a round
     held_out: tuple[str, ...] = ("purple ball", "green key", "yellow box")
 
@@ -163,6 +164,8 @@ class SubgoalLoop:
         with library.round(number) as tx, tempfile.TemporaryDirectory() as scratch:
             for predicate in sorted(found, key=lambda p: -max(self._rates[c] for c in found[p])):
                 best = max(self._rates[c] for c in found[predicate])
+                if kept and best < self.settings.sure:
+                    continue  # with what was just learnt it may be reached from nearer by
                 cases = [c for c in found[predicate] if self._rates[c] >= best / 3]
                 policy = blank_policy(seed_of(self.settings.seed, 5, number) % (1 << 31))
                 for attempt in range(self.settings.tries):
@@ -171,7 +174,7 @@ class SubgoalLoop:
                     levels = self._levels(_names(cases), self.settings.slots, 6, number, attempt)
                     curve = practise(
                         policy, levels, self.policies, cases, self.rng,
-                        min(self.settings.practice, self._left()), allowed=self._allowed(),
+                        min(self.settings.practice, self._left()), allowed=self._allowed(), say=self.say,
                     )  # fmt: skip
                     self._close(levels, "practice")
                     goal, folder = schema_of(predicate), Path(scratch) / f"{predicate}-{attempt}"
@@ -216,11 +219,11 @@ class SubgoalLoop:
                 predicate = cases[0].predicate
                 rng = np.random.default_rng(seed)
                 runner = Collector(levels, {**self.policies, predicate: policy}, cases, rng, lambda c: c.predicate, 32)
-                over = gather(runner, attempts=-(-n // levels.n))
+                over = gather(runner, tries=n)
                 self._close(levels, "gate")
-                seen.extend(over[:n])
+                seen.extend(over)
                 success = np.zeros(n, np.bool_)  # what could not be tried in its time was not brought about
-                success[: len(over[:n])] = [o.success for o in over[:n]]
+                success[: len(over)] = [o.success for o in over]
                 reports.append(EvalReport(goal, "", seed, success))
             return reports
 
