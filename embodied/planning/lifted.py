@@ -104,8 +104,9 @@ class LiftedOperator(Operator):
 
 
 def _rename(text: str, names: Mapping[str, Thing]) -> str:
+    """The atom of a lifted literal; where a variable stands for nothing (no key fits a ball) it never holds."""
     name, _, rest = text.partition("(")
-    args = [str(names[v.strip()]) for v in rest.rstrip(")").split(",") if v.strip()]
+    args = [str(names.get(v.strip(), v.strip())) for v in rest.rstrip(")").split(",") if v.strip()]
     return f"{name}({', '.join(args)})"
 
 

@@ -23,6 +23,7 @@ __all__ = ["ACTIONS", "EXPLORE", "Levels", "Option", "Over", "Runner"]
 ACTIONS = 6  # all but "done", which does nothing
 EXPLORE = "explore"  # who acts at random
 STEPS = 32  # that an option may take
+LONGEST = 128  # steps that a mission may take, which for deep levels is below their own limit
 
 
 class Levels:
@@ -30,7 +31,7 @@ class Levels:
 
     def __init__(self, levels: Sequence[str], each: int, seed: int) -> None:
         self.levels, self.each, self.n = tuple(levels), each, each * len(levels)
-        self._envs = [BabyAIVectorEnv(level, each, threads=1) for level in levels]
+        self._envs = [BabyAIVectorEnv(level, each, threads=1, max_steps=LONGEST) for level in levels]
         self.tracker, self.steps = Tracker(self.n), 0
         self.goals: list[MissionGoal] = []
         self.mission: list[str] = []

@@ -44,10 +44,10 @@ class SubgoalSettings:
 
     levels: tuple[str, ...] = LEVELS
     seed: int = 0
-    steps: int = 400_000
+    steps: int = 250_000
     rounds: int = 8
     slots: int = 96
-    missions: int = 16  # of a level, that each round tries
+    missions: int = 8  # of a level, that each round tries
     good: float = 0.9  # success from which a level needs nothing new
     verify: int = 1152  # environment steps for a level's hypotheses
     verified: float = 0.05  # success of trying at random from which a hypothesis counts as verified
@@ -106,9 +106,9 @@ class SubgoalLoop:
         """Success by level of missions with what is known; executions count for the operators."""
         if not self.policies:
             return dict.fromkeys(self.settings.levels, 0.0)
-        levels = self._levels(self.settings.levels, self.settings.slots, 2, number)
+        levels = self._levels(self.settings.levels, self.settings.missions * len(self.settings.levels), 2, number)
         runner = MissionRunner(levels, self.policies, self.operators, self.rng)
-        outcomes, seen = carry_out(runner, -(-self.settings.missions // levels.each))
+        outcomes, seen = carry_out(runner, 1)
         self._close(levels, "missions")
         self._count(seen)
         rates = {level: float(outcomes[level].mean()) for level in self.settings.levels}
