@@ -64,7 +64,7 @@ def babyai(context: Context) -> Measurement:
         "skills": {seed: row["kept"] for seed, row in table["skills"].items()}, "left out": left_out, "kept": KEPT,
         "held-out things": {seed: row["held out"] for seed, row in table["skills"].items()},
     }  # fmt: skip
-    n = sum(v["n"] for arm in found.values() for v in arm.values())
+    n = sum(int(v["n"]) for arm in found.values() for v in arm.values())
     return Measurement(float(sum(apart.values())), None, tuple(map(int, table["skills"])), n, conditions, details)
 
 

@@ -28,7 +28,7 @@ def schema_of(predicate: str) -> str:
 
 def bound(own: Fact) -> dict[str, Thing]:
     """Variable -> thing."""
-    names = dict(zip(("?a", "?b"), own.args, strict=False))
+    names: dict[str, Thing] = dict(zip(("?a", "?b"), own.args, strict=False))
     if own.args and own.args[0].kind == "door":
         names["?k"] = key_of(own.args[0])
     return names

@@ -215,7 +215,9 @@ class Runner:
             option = self.running[i]
             assert option is not None
             for text, fact in instances(option.fact):
-                facts.append(fact), texts.append(text), rows.append(k)
+                facts.append(fact)
+                texts.append(text)
+                rows.append(k)
         truth = self.levels.tracker.judge(facts, np.asarray(slots)[rows])
         found: list[set[str]] = [set() for _ in slots]
         for k, text, holds in zip(rows, texts, truth, strict=True):

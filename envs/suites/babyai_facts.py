@@ -115,7 +115,7 @@ class Tracker:
             near[:, :-1] |= one[:, 1:]
             near[:, :, 1:] |= one[:, :, :-1]
             near[:, :, :-1] |= one[:, :, 1:]
-            return (near & other).any((1, 2))
+            return np.asarray((near & other).any((1, 2)))
         where = self._where(slots, first)
         if predicate == "seen":
             return where.any((1, 2)) | _alike(own, first)
