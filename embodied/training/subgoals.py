@@ -44,7 +44,7 @@ class SubgoalSettings:
 
     levels: tuple[str, ...] = LEVELS
     seed: int = 0
-    steps: int = 250_000
+    steps: int = 300_000
     rounds: int = 8
     slots: int = 96
     missions: int = 8  # of a level, that each round tries
@@ -52,7 +52,7 @@ class SubgoalSettings:
     verify: int = 1152  # environment steps for a level's hypotheses
     verified: float = 0.05  # success of trying at random from which a hypothesis counts as verified
     sure: float = 0.3  # success at random from which a second skill is practised in a round
-    practice: int = 120_000  # environment steps for a skill, before the gate is asked
+    practice: int = 100_000  # environment steps for a skill, before the gate is asked
     tries: int = 2  # times that a skill is practised before it is given up in a round
     held_out: tuple[str, ...] = ("purple ball", "green key", "yellow box")
 
@@ -135,10 +135,16 @@ class SubgoalLoop:
                 if o.option.actor == EXPLORE:
                     tried[o.option.label].append(o.success)
             for case, outcomes in tried.items():
-                if len(outcomes) >= 4 and np.mean(outcomes) >= self.settings.verified:
+                alike = [
+                    x
+                    for c, own in tried.items()
+                    if (c.predicate, c.context) == (case.predicate, case.context)
+                    for x in own
+                ]
+                if any(outcomes) and len(alike) >= 8 and np.mean(alike) >= self.settings.verified:
                     found.setdefault(case.predicate, []).append(case)
                     unsolved[case.level].add(case.predicate)
-                    self._rates[case] = float(np.mean(outcomes))
+                    self._rates[case] = float(np.mean(alike))
         return found
 
     def _who(self, case: Case) -> str:
@@ -166,7 +172,7 @@ class SubgoalLoop:
                 best = max(self._rates[c] for c in found[predicate])
                 if kept and best < self.settings.sure:
                     continue  # with what was just learnt it may be reached from nearer by
-                cases = [c for c in found[predicate] if self._rates[c] >= best / 3]
+                cases = [c for c in found[predicate] if self._rates[c] >= 0.6 * best]
                 policy = blank_policy(seed_of(self.settings.seed, 5, number) % (1 << 31))
                 for attempt in range(self.settings.tries):
                     if self._left() <= 0:
