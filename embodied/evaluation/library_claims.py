@@ -7,11 +7,9 @@ same fresh missions, of seeds that no learning used. Finished rows stand in ``do
 
 from __future__ import annotations
 
-import tempfile
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -87,17 +85,18 @@ def _about(context: Context, arm: str, seed: int) -> dict[str, Any]:
 
 def _skills(context: Context, seed: int) -> dict[str, Any]:
     settings = _settings(context, seed)
-    with tempfile.TemporaryDirectory() as scratch:
-        loop = SubgoalLoop(Path(scratch), settings, say=lambda line: context.say(f"skills, seed {seed}: {line}")).run()
-        policies, operators = load_skills(Path(scratch))
+    folder = context.out / "babyai" / f"{'quick-' * context.quick}seed{seed}"
+    folder.mkdir(parents=True, exist_ok=True)
+    loop = SubgoalLoop(folder, settings, say=lambda line: context.say(f"skills, seed {seed}: {line}")).run()
+    policies, operators = load_skills(folder)
 
-        def plan_and_act(levels: Levels) -> np.ndarray:
-            rng = np.random.default_rng(seed_of(seed, _EXAM))
-            runner = MissionRunner(levels, policies, operators, rng, lift=False)
-            return carry_out(runner, 1)[0][levels.levels[0]]
+    def plan_and_act(levels: Levels) -> np.ndarray:
+        rng = np.random.default_rng(seed_of(seed, _EXAM))
+        runner = MissionRunner(levels, policies, operators, rng, lift=False)
+        return carry_out(runner, 1)[0][levels.levels[0]]
 
-        solved = _exam(context, settings, plan_and_act)
-        held_out = _held_out(context, settings, policies) if "facing" in policies else {}
+    solved = _exam(context, settings, plan_and_act)
+    held_out = _held_out(context, settings, policies) if "facing" in policies else {}
     row = {"levels": solved, "steps": sum(loop.steps.values()), "kept": sorted(policies)}
     return row | {"spent": dict(loop.steps), "history": loop.history, "held out": held_out}
 

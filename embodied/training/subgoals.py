@@ -44,7 +44,7 @@ class SubgoalSettings:
 
     levels: tuple[str, ...] = LEVELS
     seed: int = 0
-    steps: int = 300_000
+    steps: int = 420_000
     rounds: int = 8
     slots: int = 96
     missions: int = 8  # of a level, that each round tries
@@ -76,19 +76,31 @@ class SubgoalLoop:
     def run(self) -> SubgoalLoop:
         """Rounds until every level does well, nothing new is verified, or the steps are spent."""
         with SkillLibrary.open(self.folder / runs.LIBRARY) as library:
-            self.rng = np.random.default_rng(seed_of(self.settings.seed, 1))
+            self._resume(library)
             idle = 0
             for number in range(library.next_round, library.next_round + self.settings.rounds):
+                self.rng = np.random.default_rng(seed_of(self.settings.seed, 1, number))
+                for policy in self.policies.values():
+                    policy.seed(seed_of(self.settings.seed, 7, number) % (1 << 31))
                 rates = self._try(number)
                 failing = [level for level, rate in rates.items() if rate < self.settings.good]
                 found = self._verify(failing, number) if failing and self._left() > 0 else {}
                 row: dict[str, Any] = {"missions": rates, "verified": {p: len(c) for p, c in found.items()}}
                 kept = self._induce(library, number, found, row)
-                self.history.append(row | {"kept": kept, "steps": sum(self.steps.values())})
                 idle = 0 if kept else idle + 1
                 if not failing or self._left() <= 0 or idle == 2:
                     break
         return self
+
+    def _resume(self, library: SkillLibrary) -> None:
+        """Takes over what the rounds that the folder holds already found out."""
+        last = library.last_round
+        if last is None:
+            return
+        self.policies, self.operators = load_skills(self.folder)
+        self.steps = defaultdict(int, last.state["steps"])
+        self.history = list(last.state.get("history", ()))
+        self._new_counts()
 
     def _left(self) -> int:
         return self.settings.steps - sum(self.steps.values())
@@ -118,9 +130,9 @@ class SubgoalLoop:
     def _verify(self, failing: Sequence[str], number: int) -> dict[str, list[Case]]:
         """Cases by predicate that could be brought about, of subgoals that no skill has yet, each tried a little."""
         found: dict[str, list[Case]] = {}
-        unsolved = {level: set[str]() for level in failing}
+        sure = {level: set[str]() for level in failing}
         for depth in (0, 1, 2):
-            asked = [level for level in failing if depth < 2 or not unsolved[level]]
+            asked = [level for level in failing if depth < 2 or not sure[level]]
             cases = [case for level in asked for case in self._proposed(level, depth)]
             if not cases:
                 continue
@@ -135,16 +147,11 @@ class SubgoalLoop:
                 if o.option.actor == EXPLORE:
                     tried[o.option.label].append(o.success)
             for case, outcomes in tried.items():
-                alike = [
-                    x
-                    for c, own in tried.items()
-                    if (c.predicate, c.context) == (case.predicate, case.context)
-                    for x in own
-                ]
-                if any(outcomes) and len(alike) >= 8 and np.mean(alike) >= self.settings.verified:
+                if len(outcomes) >= 4 and np.mean(outcomes) >= self.settings.verified:
                     found.setdefault(case.predicate, []).append(case)
-                    unsolved[case.level].add(case.predicate)
-                    self._rates[case] = float(np.mean(alike))
+                    self._rates[case] = float(np.mean(outcomes))
+                    if self._rates[case] >= self.settings.sure:
+                        sure[case.level].add(case.predicate)
         return found
 
     def _who(self, case: Case) -> str:
@@ -153,11 +160,15 @@ class SubgoalLoop:
 
     def _proposed(self, level: str, depth: int) -> list[Case]:
         levels = Levels([level], 8, seed_of(self.settings.seed, 4))
-        asked = tuple(dict.fromkeys(str(f) for goal in levels.goals for f in goal.literals))
+        goals = levels.goals
+        asked = tuple(dict.fromkeys(str(f) for goal in goals for f in goal.literals))
         levels.close()
         request = SubgoalRequest(missions=asked, known=tuple(self.policies), depth=depth)
         reply = self.model.complete(LMRequest("propose", request, SubgoalReply)).value
+        own = {f.predicate for goal in goals for f in goal.literals}
         found = [s for s in reply.subgoals if len(s.context) == depth]
+        if depth == 2:  # there are many; what is known is tried in them only where missions ask for it
+            found = [s for s in found if s.predicate in own or s.predicate not in self.policies]
         return [Case(level, s.predicate, s.context, named) for s in found for named in (True, False)]
 
     # -- skills ---------------------------------------------------------------------------------------------------
@@ -204,7 +215,11 @@ class SubgoalLoop:
                         kept.append(predicate)
                         break
             tx.count(self._new_counts())
-            state = {"operators": {p: o.to_dict() for p, o in self.operators.items()}, "steps": dict(self.steps)}
+            self.history.append(row | {"kept": kept, "steps": sum(self.steps.values())})
+            state = {
+                "operators": {p: o.to_dict() for p, o in self.operators.items()},
+                "steps": dict(self.steps), "history": self.history,
+            }  # fmt: skip
             tx.seal(ledger_offset=0, store_offsets={}, state=state)
         return kept
 
