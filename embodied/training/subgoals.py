@@ -44,7 +44,7 @@ class SubgoalSettings:
 
     levels: tuple[str, ...] = LEVELS
     seed: int = 0
-    steps: int = 420_000
+    steps: int = 560_000
     rounds: int = 8
     slots: int = 96
     missions: int = 8  # of a level, that each round tries
