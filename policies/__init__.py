@@ -33,6 +33,7 @@ REGISTRY: dict[str, str] = {
     "gciql": "policies.gciql:GCIQL",
     "hiql": "policies.hiql:HIQL",
     "sb3": "policies.sb3:SB3Policy",
+    "discrete-ppo": "policies.discrete_ppo:DiscretePPO",
 }
 """Registry key -> "module:class". Add an entry to make a new kind of policy loadable."""
 

@@ -275,5 +275,7 @@ for _claim in (
           "<=", 1.0, "of the target", f"{_EVALUATION}.library_claims:scale", "small", quick_target=20.0),
     Claim("library.i", "a language server that refuses, errs, stalls, cuts, floods or injects: runs that end well",
           "==", 18, "of 18 modes", f"{_EVALUATION}.backend_claims:survives", "the roles alone"),
+    Claim("library.h", "BabyAI: levels, of 6, on which learnt skills with a planner beat flat learning at equal steps",
+          ">=", 4, "levels", f"{_EVALUATION}.babyai_claims:babyai", "2 levels, 20,000 steps", quick_target=0),
 ):  # fmt: skip
     register(_claim)

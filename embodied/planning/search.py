@@ -106,9 +106,23 @@ def plan(
         return Plan((), 0.0, f"impossible because {reason}")
     true = {k for k, v in facts.items() if v} if isinstance(facts, Mapping) else set(facts)
     pool = operators.values() if isinstance(operators, Mapping) else operators
-    ground_operators = grounded
-    if ground_operators is None:
-        ground_operators = ground_all(sorted(pool, key=lambda o: o.schema), goal, true, allowed)
+    if grounded is None:
+        grounded = ground_all(sorted(pool, key=lambda o: o.schema), goal, true, allowed)
+    return solve(goal, true, grounded, failed=failed, limit=limit)
+
+
+def solve(
+    goal: Goal,
+    true: set[str],
+    ground_operators: list[GroundOperator],
+    *,
+    failed: Mapping[str, int] | None = None,
+    limit: int = LIMIT,
+) -> Plan:
+    """The most probable plan with operators that are bound already, whatever world their facts are of; see `plan`.
+
+    ``goal`` may be any that has stages and literals as a `Goal` has, ``true`` the atoms that hold now.
+    """
     missing = _missing(goal, true, ground_operators)
     if missing:
         return Plan((), 0.0, missing)

@@ -201,7 +201,7 @@ def test_missing_keys_and_libraries_are_named(monkeypatch, tmp_path: Path) -> No
         agent_of(config, tmp_path)
     with pytest.raises(UsageError, match="is no folder with a model"):
         agent_of(LanguageConfig("transformers", model="nowhere"), tmp_path)
-    with pytest.raises(UsageError, match="language.model = 'nowhere' holds no task model"):
+    with pytest.raises(UsageError, match=r"language.model = 'nowhere' holds no task model"):
         agent_of(LanguageConfig("task_lm", model="nowhere"), tmp_path)
 
 

@@ -182,7 +182,7 @@ def test_sizes_cameras_and_learners_that_cannot_be_are_one_sentence(tmp_path: Pa
     with pytest.raises(RenderError, match="no camera 'behind'; its cameras are: 'front'"):
         record(tmp_path / "play", replace(wanted, camera="behind"))
     data = load_recorded(str(play), encoder="pixels")
-    with pytest.raises(ValueError, match="'hiql' has no eyes; from pictures learn: act, act-jepa, .*flow-bc, gcbc"):
+    with pytest.raises(ValueError, match=r"'hiql' has no eyes; from pictures learn: act, act-jepa, .*flow-bc, gcbc"):
         make_learner("hiql", data)
     other = Seen(data.observations[:2], np.zeros((2, 24, 32, 3), np.uint8))
     with pytest.raises(ValueError, match="pictures of 32x24 pixels were given where 20x20 are learnt"):
