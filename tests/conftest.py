@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # two workers share the cores; before anything imports torch
+
 from collections.abc import Callable
 from typing import Any
 

@@ -51,7 +51,8 @@ def test_what_an_operator_needs_and_does_is_learnt_from_counts(operators):
     assert "facing(?a)" in model.precondition or any("not facing(?a)" in x.literals for x in model.lessons)
     assert "carrying(?a)" in model.add and {"empty_handed()", "facing(?a)"} <= set(model.delete)
     copy = LiftedOperator.from_dict(operators["open"].to_dict())
-    assert copy.model == operators["open"].model and copy.predicate == "open"
+    assert isinstance(copy, LiftedOperator) and copy.predicate == "open"
+    assert copy.model == operators["open"].model
     assert all(c.schema == "open(?a:door)" for c in copy.counts())
 
 
@@ -98,11 +99,11 @@ def test_the_grammar_proposes_what_missions_ask_for_in_ever_longer_contexts():
 def test_what_cannot_be_tried_is_refused():
     for bad in ({"predicate": "barred"}, {"predicate": "open", "context": ("import os",)}):
         with pytest.raises(ValueError, match=r"can be no subgoal|is no goal over"):
-            Subgoal(**bad)
+            Subgoal(**bad)  # type: ignore[arg-type]
     with pytest.raises(LMError, match="with a ProposeRequest"):
         asked(ProposeRequest())
     with pytest.raises(LMError, match="no JudgeReply"):
-        asked(SubgoalRequest(missions=("open(red door)",)), JudgeReply)
+        asked(SubgoalRequest(missions=("open(red door)",)), JudgeReply)  # type: ignore[arg-type]
 
 
 def test_a_skill_is_induced_gated_and_used(tmp_path):

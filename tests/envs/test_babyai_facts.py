@@ -124,7 +124,8 @@ def test_a_view_tells_of_things_only_what_is_named():
     one, other = tracked("..bk...", "......."), tracked("..bk...", ".......")
     other.map[other.map[..., 0] == 6] = (7, 3, 0)
     key = encode([thing("yellow key")])
-    np.testing.assert_array_equal(*(t.features(SLOT, key, encode([None])) for t in (one, other)))
+    first, second = (t.features(SLOT, key, encode([None])) for t in (one, other))
+    np.testing.assert_array_equal(first, second)
     assert one.features(SLOT, key, key, named=False).shape == (1, feature_size(named=False))
 
 

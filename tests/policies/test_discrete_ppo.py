@@ -59,7 +59,8 @@ def test_it_is_kept_and_repeats_itself(tmp_path):
     policy = DiscretePPO(DiscretePPOConfig(2, 4, seed=3))
     policy.save_pretrained(tmp_path / "policy")
     loaded, seen = load_policy(tmp_path / "policy"), np.ones((50, 2))
-    policy.seed(5), loaded.seed(5)
+    policy.seed(5)
+    loaded.seed(5)
     np.testing.assert_array_equal(policy.predict(seen)[0], loaded.predict(seen)[0])
 
 
