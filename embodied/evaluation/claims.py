@@ -133,7 +133,18 @@ class Record:
     def write(self, path: Path) -> None:
         """To its file, whole or not at all."""
         path.parent.mkdir(parents=True, exist_ok=True)
-        replace_file(path, (json.dumps(asdict(self), indent=1, sort_keys=True) + "\n").encode())
+        content = asdict(self)
+        content["measurement"]["details"] = _finite(content["measurement"]["details"])
+        replace_file(path, (json.dumps(content, indent=1, sort_keys=True) + "\n").encode())
+
+
+def _finite(value: Any) -> Any:
+    """Details with null for what could not be measured: JSON knows no NaN."""
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 REGISTRY: dict[str, Claim] = {}

@@ -153,3 +153,14 @@ def test_ablations_add_seeds_up_and_compare_with_the_best_other_arm(tmp_path: Pa
     second = main_claims.ablations(Context(False, tmp_path, tmp_path, say=lambda _: None))
     assert (second.figure, second.seeds, second.details["best_other"]) == (1.0, (0, 1, 2), "no_gate")
     assert len(made) == 12
+
+
+def test_what_could_not_be_measured_is_null_in_the_details(tmp_path: Path) -> None:
+    details = {"rates": [0.5, float("nan")], "arms": {"a": float("inf"), "b": 1}}
+    kept = claims.Record(
+        id="main.a", quick=False, target=1.0, comparison=">=", met=False, date="2026-01-01", machine="m", command="c",
+        versions={}, measurement=claims.Measurement(0.0, None, (0,), 1, {}, details),
+    )  # fmt: skip
+    kept.write(tmp_path / "main.a.json")
+    found = claims.Record.read(tmp_path / "main.a.json").measurement.details
+    assert found == {"rates": [0.5, None], "arms": {"a": None, "b": 1}}
