@@ -119,9 +119,12 @@ def fast_downward(
 
 def _unified_planning() -> tuple[Any, Any]:
     try:
-        import unified_planning.io as reader
-        import up_fast_downward  # noqa: F401 - the engine
-        from unified_planning.shortcuts import OneshotPlanner, get_environment
+        import unified_planning.io as reader  # pyright: ignore[reportMissingImports]
+        import up_fast_downward  # noqa: F401 # pyright: ignore[reportMissingImports] - the engine
+        from unified_planning.shortcuts import (  # pyright: ignore[reportMissingImports]
+            OneshotPlanner,
+            get_environment,
+        )
     except ImportError as error:
         raise UsageError(
             f'Fast Downward is not installed ({error.name}): pip install "embodied-repertoire[planning]"'

@@ -93,7 +93,7 @@ def test_what_is_written_reads_back_and_fast_downward_plans_no_longer_than_ours(
     made = render(goal, START, operators)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        from unified_planning.io import PDDLReader, PDDLWriter
+        from unified_planning.io import PDDLReader, PDDLWriter  # pyright: ignore[reportMissingImports]
 
         problem = PDDLReader().parse_problem_string(made.domain, made.problem)
         if text == PROBLEMS[0]:
