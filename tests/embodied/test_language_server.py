@@ -167,7 +167,7 @@ def test_a_backend_is_named_for_short_and_its_settings_below() -> None:
 @pytest.mark.parametrize(
     ("settings", "why"),
     [
-        (["language=gpt"], "language.backend = 'gpt' is not one of: grammar, openai"),
+        (["language=gpt"], "language.backend = 'gpt' is not one of: grammar, task_lm, openai"),
         (["language=openai"], "needs language.endpoint"),
         (["language=openai", "language.endpoint=localhost:80", "language.model=m"], "needs language.endpoint"),
         (["language=replay"], "needs language.cassette"),
