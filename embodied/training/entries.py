@@ -11,6 +11,7 @@ from embodied.language.roles import DescribeReply, DescribeRequest, Entry
 from embodied.planning.operators import Operator
 from embodied.skills.manifest import HandbookFacet, OperatorFacet, PolicyFacet, Support
 from envs.goals import Goal
+from envs.vocabulary import PREDICATES
 
 __all__ = ["SkillEntry", "entry_of"]
 
@@ -47,13 +48,13 @@ def entry_of(
         return tuple(Support(text, c.hits, c.trials) if c else Support(text) for text, c in found)
 
     def bound_ones(facts: Iterable[str]) -> list[str]:  # what it does to things it is not told about is left out
-        return sorted(fact for fact in facts if set(_VARIABLE.findall(fact)) <= own)
+        return sorted(fact for fact in _known(facts) if set(_VARIABLE.findall(fact)) <= own)
 
     model = operator.model
     successes, n = (sum(counted[i] for counted in executed.values()) for i in (0, 1))
     facet = OperatorFacet(
         parameters=parameters,
-        pre=supported(model.precondition, "precondition"),
+        pre=supported(_known(model.precondition), "precondition"),
         add=supported(bound_ones(model.add), "effect"),
         delete=supported(bound_ones(model.delete), "effect", "not "),
         cost=float(horizon),
@@ -63,8 +64,8 @@ def entry_of(
     bound = operator.ground(goal)
     request = DescribeRequest(
         skill=Entry(name=_named(goal.text()), schema_text=operator.schema, evidence=(successes, n)),
-        needs=tuple(sorted(bound.needs)) + tuple(f"not {atom}" for atom in sorted(bound.forbids)),
-        effects=tuple(sorted(bound.add)) + tuple(f"not {atom}" for atom in sorted(bound.delete)),
+        needs=_literals(bound.needs, bound.forbids),
+        effects=_literals(bound.add, bound.delete),
         failures=tuple(reasons)[:FAILURES],
     )
     result = agent.complete(LMRequest("describe", request, DescribeReply))
@@ -73,6 +74,15 @@ def entry_of(
         PolicyFacet(termination=tuple(_untyped(operator.schema)), horizon=horizon),
         facet, HandbookFacet(words.when, words.do, words.dont), result.backend,
     )  # fmt: skip
+
+
+def _known(literals: Iterable[str]) -> list[str]:
+    """Those in the vocabulary: what was invented for one operator alone means nothing to a reader of its entry."""
+    return [text for text in literals if text.removeprefix("not ").partition("(")[0] in PREDICATES]
+
+
+def _literals(true: Iterable[str], false: Iterable[str]) -> tuple[str, ...]:
+    return (*sorted(_known(true)), *(f"not {atom}" for atom in sorted(_known(false))))
 
 
 def _untyped(schema: str) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from embodied.language.grammar import GrammarModel
+from embodied.planning.invented import Invented
 from embodied.planning.operators import Operator
 from embodied.training.entries import entry_of
 from envs.goals import Goal
@@ -38,3 +39,17 @@ def test_what_happens_to_things_it_is_not_told_about_is_left_out() -> None:
     assert entry.operator.parameters == (("?a", "block"),)
     assert [row.literal for row in entry.operator.add] == ["lifted(?a)"]
     assert "failed 1 times" in entry.handbook.dont
+
+
+def test_what_was_invented_for_one_operator_stays_out_of_its_entry() -> None:
+    near = Invented.parse("near(?a, ?b) := gap(?a, ?b) < 0.051")
+    operator, goal = Operator("lifted(?a:block)", invented=[near]), Goal.parse("lifted(red)")
+    base = {"lifted(red)": False, "clear(red)": True, "clear(blue)": True}
+    for k in range(40):  # it fails wherever the other block is near, and what succeeds takes it away from there
+        close = k % 2 == 0
+        after = base | {"lifted(red)": not close, "near(red, blue)": close, "near(blue, red)": close}
+        operator.observe(goal, base | {"near(red, blue)": close, "near(blue, red)": close}, after, not close)
+    assert any("near" in literal for literal in operator.model.precondition)
+    entry = entry_of(GrammarModel(), operator, ["lifted(red)"], {"lifted(red)": [20, 40]}, 120)
+    rows = (*entry.operator.pre, *entry.operator.add, *entry.operator.delete)
+    assert not any("near" in row.literal for row in rows) and "near" not in entry.handbook.when
