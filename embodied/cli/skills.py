@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,7 +22,6 @@ SHORT = 12  # characters of a version hash that are printed
 
 def run(arguments: Arguments) -> int:
     """List, show, export, import, revoke …"""
-    from embodied import runs
     from embodied.cli.config import compose
 
     word, *rest = arguments.words or ("list",)
@@ -30,22 +30,34 @@ def run(arguments: Arguments) -> int:
     action, least, most, usage = _ACTIONS[word]
     if not least <= len(rest) <= most:
         raise UsageError(f"embodied skills {usage}")
-    if word == "gate":
-        return gate(runs.find(config.run), config)
-    if config != SkillsConfig(run=config.run, key=config.key):
-        raise UsageError(f"data=, seed= and gate.* are about embodied skills gate, not {word}")
-    if word == "key":
-        return make_key(rest[0])
-    if word == "export":
-        return export(runs.find(config.run), rest, config.key)
-    return action(runs.find(config.run), rest, "json" in arguments.flags)
+    for key in ("key", "data", "seed", "gate"):
+        if key not in _KEYS.get(word, ()) and getattr(config, key) != getattr(SkillsConfig(), key):
+            raise UsageError(f"{key}= says nothing to embodied skills {word}; leave it out")
+    return action(Asked(config, rest, "json" in arguments.flags))
 
 
-def list_skills(run_dir: Path, _: list[str], as_json: bool) -> int:
+@dataclass(frozen=True)
+class Asked:
+    """What a word of the command is given: settings, further words, and whether JSON is wanted."""
+
+    config: SkillsConfig
+    words: Sequence[str] = ()
+    as_json: bool = False
+
+    @property
+    def run_dir(self) -> Path:
+        """The run directory that is meant; MissingRunError where there is none."""
+        from embodied import runs
+
+        return runs.find(self.config.run)
+
+
+def list_skills(asked: Asked) -> int:
     """Every mastered goal with its interval, and how many of them are distinct."""
     from embodied import runs
     from embodied.skills.schema import STATUSES
 
+    run_dir = asked.run_dir
     distinct, _ = runs.mastered(run_dir)
     with runs.library(run_dir) as library:
         goals = _goals(library)
@@ -53,7 +65,7 @@ def list_skills(run_dir: Path, _: list[str], as_json: bool) -> int:
         head, inside = library.head, len(library.at())
     versions = sum(counts.values())
     statuses = {status: counts[status] for status in STATUSES if counts[status]}
-    if as_json:
+    if asked.as_json:
         found = {"run": str(run_dir), "mastered": distinct, "goals": goals, "versions": versions,
                  "statuses": statuses, "head": head.id, "in head": inside}  # fmt: skip
         print(json.dumps(found, indent=1))
@@ -69,13 +81,13 @@ def list_skills(run_dir: Path, _: list[str], as_json: bool) -> int:
     return 0
 
 
-def heads(run_dir: Path, _: list[str], as_json: bool) -> int:
+def heads(asked: Asked) -> int:
     """Every change of the head: who put which versions in, and which left."""
     from embodied import runs
 
-    with runs.library(run_dir) as library:
+    with runs.library(asked.run_dir) as library:
         chain = library.heads()
-    if as_json:
+    if asked.as_json:
         print(json.dumps([_plain(head) for head in chain], indent=1))
         return 0
     for head in chain:
@@ -83,17 +95,17 @@ def heads(run_dir: Path, _: list[str], as_json: bool) -> int:
         for kind, table in head.changes.items():
             for family, versions in table.items():
                 print(f"       {kind} {', '.join(v[:SHORT] for v in versions)}  {family}")
-    print(f"{run_dir}: {len(chain)} heads")
+    print(f"{asked.run_dir}: {len(chain)} heads")
     return 0
 
 
-def show(run_dir: Path, words: list[str], as_json: bool) -> int:
+def show(asked: Asked) -> int:
     """One skill version: what it is, where it comes from, and everything measured about it."""
     from embodied import runs
     from embodied.skills.statistics import wilson
 
-    with runs.library(run_dir) as library:
-        skill = _find(library, words[0])
+    with runs.library(asked.run_dir) as library:
+        skill = _find(library, asked.words[0])
         status = {row.goal: row.status for row in library.status(version=skill.version)}
         evidence = [_plain(row) for row in library.evidence(version=skill.version)]
         operators = [_plain(row) for row in library.operators(skill.schema)]
@@ -101,7 +113,7 @@ def show(run_dir: Path, words: list[str], as_json: bool) -> int:
         standing = library.standing([skill.version])[0].status
         decisions = [_plain(row) for row in library.gate_decisions(skill.version)]
         inside = skill.version in library.members(skill.schema)
-    if as_json:
+    if asked.as_json:
         found = {"version": skill.version, "schema": skill.schema, "artifact": place, "parent": skill.parent,
                  "standing": standing, "in head": inside, "principal": skill.principal, "tainted": skill.tainted,
                  "facets": skill.facets, "provenance": dict(skill.provenance), "status": status, "evidence": evidence,
@@ -134,69 +146,70 @@ def show(run_dir: Path, words: list[str], as_json: bool) -> int:
     return 0
 
 
-def export(run_dir: Path, words: list[str], key: str) -> int:
+def export(asked: Asked) -> int:
     """Write a pack of skills with their artifacts and evidence."""
     from embodied import runs
     from embodied.skills.packs import export_pack
 
-    with runs.library(run_dir) as library:
-        named = [_find(library, word) for word in words[1:]]
+    key = asked.config.key
+    with runs.library(asked.run_dir) as library:
+        named = [_find(library, word) for word in asked.words[1:]]
         skills = named or [entry.skill for entry in library.mastered()]
-        path = export_pack(library, {skill.version for skill in skills}, words[0], key=key or None)
+        path = export_pack(library, {skill.version for skill in skills}, asked.words[0], key=key or None)
     print(f"wrote {path}{', signed' if key else ''}")
     return 0
 
 
-def import_(run_dir: Path, words: list[str], _: bool) -> int:
+def import_(asked: Asked) -> int:
     """Read a pack into the run's library, quarantined: what is in it must prove itself here."""
     from embodied import runs
     from embodied.skills.library import SkillLibrary
     from embodied.skills.packs import import_pack
 
-    with SkillLibrary.open(run_dir / runs.LIBRARY) as library, library.edit() as tx:
-        taken = import_pack(tx, words[0])
+    with SkillLibrary.open(asked.run_dir / runs.LIBRARY) as library, library.edit() as tx:
+        taken = import_pack(tx, asked.words[0])
     tainted = sum(skill.tainted for skill in taken)
     senders = ", ".join(sorted({skill.principal for skill in taken}))
-    print(
-        f"{len(taken)} skills taken into {run_dir}, {tainted} of them tainted, from {senders}: they count for nothing"
-    )
-    print("until the simulator has seen them here and the gate admits them")
+    print(f"{len(taken)} skills taken into {asked.run_dir}, {tainted} of them tainted, from {senders}:")
+    print("they count for nothing until the simulator has seen them here and the gate admits them")
     return 0
 
 
-def revoke(run_dir: Path, words: list[str], _: bool) -> int:
+def revoke(asked: Asked) -> int:
     """Say that a version must not be used any more, and why."""
     from embodied import runs
     from embodied.skills.library import SkillLibrary
 
-    with SkillLibrary.open(run_dir / runs.LIBRARY) as library:
-        skill = _find(library, words[0])
+    with SkillLibrary.open(asked.run_dir / runs.LIBRARY) as library:
+        skill = _find(library, asked.words[0])
         with library.edit() as tx:
-            tx.revoke(skill.version, " ".join(words[1:]))
-    print(f"{skill.version[:SHORT]} {skill.schema} is revoked in {run_dir}")
+            tx.revoke(skill.version, " ".join(asked.words[1:]))
+    print(f"{skill.version[:SHORT]} {skill.schema} is revoked in {asked.run_dir}")
     return 0
 
 
-def trust(run_dir: Path, words: list[str], _: bool) -> int:
+def trust(asked: Asked) -> int:
     """Take packs signed with a key as coming from somebody who is trusted."""
     from embodied import runs
     from embodied.skills.library import SkillLibrary
 
-    with SkillLibrary.open(run_dir / runs.LIBRARY) as library, library.edit() as tx:
-        tx.add_principal(words[0], public_key=words[1], trust="trusted")
-    print(f"packs signed with {words[1][:SHORT]}… are trusted in {run_dir} as from {words[0]}")
+    name, key = asked.words
+    with SkillLibrary.open(asked.run_dir / runs.LIBRARY) as library, library.edit() as tx:
+        tx.add_principal(name, public_key=key, trust="trusted")
+    print(f"packs signed with {key[:SHORT]}… are trusted in {asked.run_dir} as from {name}")
     return 0
 
 
-def make_key(path: str) -> int:
+def make_key(asked: Asked) -> int:
     """Make a private key to sign packs with; prints the public one."""
     from embodied.skills.signing import new_key
 
+    path = asked.words[0]
     print(f"public key {new_key(path)}\nthe private key is in {path}: keep it to yourself")
     return 0
 
 
-def gate(run_dir: Path, config: SkillsConfig) -> int:
+def gate(asked: Asked) -> int:
     """Look for skills in play, and keep those that a policy learnt from it proves on fresh starts."""
     from rich.console import Console
     from rich.text import Text
@@ -207,6 +220,7 @@ def gate(run_dir: Path, config: SkillsConfig) -> int:
     from embodied.training.played import keep_played
     from envs.scenes.scene import load
 
+    run_dir, config = asked.run_dir, asked.config
     if not runs.is_training(run_dir):
         raise UsageError(
             f"{run_dir} is no training from play; embodied train policy=latent_plans data=play:STEPS is one"
@@ -259,17 +273,18 @@ def _plain(row: object) -> dict[str, Any]:
     return dict(vars(row))
 
 
-_ACTIONS: dict[str, tuple[Callable[..., int], int, int, str]] = {
+_ACTIONS: dict[str, tuple[Callable[[Asked], int], int, int, str]] = {
     "list": (list_skills, 0, 0, "list takes no further word"),
     "show": (show, 1, 1, "show SKILL, where SKILL is the beginning of a version hash or a mastered goal"),
     "export": (export, 1, 1_000, "export FILE [SKILL ...]"),
     "import": (import_, 1, 1, "import FILE"),
-    "gate": (list_skills, 0, 0, "gate takes no further word, but data=PLAY"),
+    "gate": (gate, 0, 0, "gate takes no further word, but data=PLAY"),
     "heads": (heads, 0, 0, "heads takes no further word"),
     "revoke": (revoke, 2, 1_000, "revoke SKILL REASON ..."),
     "key": (make_key, 1, 1, "key FILE, where FILE does not exist yet"),
     "trust": (trust, 2, 2, "trust NAME PUBLICKEY"),
 }
+_KEYS = {"export": ("key",), "gate": ("data", "seed", "gate")}  # the keys that say something to a word, beside run=
 
 COMMAND = Command(
     name="skills",

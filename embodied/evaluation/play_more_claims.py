@@ -160,8 +160,8 @@ def representations(context: Context) -> Measurement:
     path = table_path(context, "play.d.arms.json")
     table = kept(path)
     base: dict[str, Any] = {"execute": 8, "precision": "bfloat16", "latent_size": 0}
-    arms = {"act": Arm("act", base, updates=4_000)} | {
-        f"act-jepa, {kind}": Arm("act-jepa", base | {"collapse": kind}, updates=4_000)
+    arms = {"act": Arm("act", base, updates=2_000)} | {
+        f"act-jepa, {kind}": Arm("act-jepa", base | {"collapse": kind}, updates=2_000)
         for kind in ("ema", "sigreg", "vicreg", "none")
     }
     abouts = {who: about_of(context, arm) for who, arm in arms.items()}

@@ -142,10 +142,23 @@ class Writer:
         marks = ", ".join("?" * len(values))
         self.library._query(f"INSERT INTO {table} ({columns}) VALUES ({marks})", values)
 
-    def add_decision(self, version: str, decision: GateDecision) -> None:
-        """Record all that the gate measured about its winner, which was stored as this version."""
-        for measured in decision.winner_reports:
-            self.add_evidence(version, measured.purpose, measured.report)
+    def add_decision(self, version: str | None, *decisions: GateDecision) -> None:
+        """Record what the gate decided, and all that it measured about its winner, which was stored as this version
+        (None: it was not kept). A version that was admitted for some goal comes into the head.
+        """
+        head = self.library.head.id
+        for decision in decisions:
+            rows = [(m.purpose, m.report.goal, m.report.successes, m.report.n) for m in decision.winner_reports]
+            verdict = "admitted" if decision.admitted else "rejected"
+            named = [] if version is None else [version]
+            self.add_gate_decision(decision.goal, head, named, {"measured": rows}, verdict, decision.reason)
+            for measured in decision.winner_reports:
+                for one in named:
+                    self.add_evidence(one, measured.purpose, measured.report)
+        if version is None or not any(decision.admitted for decision in decisions):
+            return
+        if version not in self.library.members(self.library.skill(version).schema):
+            self.commit(head, Change(add=(version,)))
 
     def count(self, counts: Iterable[OperatorCount]) -> None:
         """Add executions to the operators' counts."""

@@ -303,6 +303,7 @@ def keep_discovered(
             for cluster, decision in zip(clusters, decisions, strict=True):
                 say(f"{vocabulary.describe(decision.goal)}: {decision.reason}")
                 if not decision.admitted:
+                    tx.add_decision(None, decision)
                     continue
                 goal = vocabulary.parse(decision.goal)
                 schema = lifted_schema(scene, goal)

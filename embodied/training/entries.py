@@ -17,7 +17,6 @@ __all__ = ["SkillEntry", "entry_of"]
 
 
 _TYPED, _VARIABLE = re.compile(r"(\?\w+):(\w+)"), re.compile(r"\?\w+")
-FAILURES = 8  # reasons that the librarian is told at most
 
 
 @dataclass(frozen=True)
@@ -31,13 +30,10 @@ class SkillEntry:
 
 
 def entry_of(
-    agent: LanguageModel, operator: Operator, goals: Sequence[str], executed: Mapping[str, Sequence[int]],
-    horizon: int, reasons: Sequence[str] = (),
-) -> SkillEntry:  # fmt: skip
-    """The entry of a skill admitted for ``goals``, from its operator's counts and ``executed``: goal -> [successes, n].
-
-    ``reasons`` are why other goals of it were rejected. The handbook is the librarian's (role ``describe``): words to
-    choose by, never evidence.
+    agent: LanguageModel, operator: Operator, example: str, executed: Mapping[str, Sequence[int]], horizon: int
+) -> SkillEntry:
+    """The entry of a skill admitted for ``example`` among others, from its operator's counts and ``executed``: goal ->
+    [successes, n]. The handbook is the librarian's (role ``describe``): words to choose by, never evidence.
     """
     counts = {(c.literal, c.role): c for c in operator.counts()}
     parameters = tuple(sorted(set(_TYPED.findall(operator.schema))))
@@ -60,13 +56,12 @@ def entry_of(
         cost=float(horizon),
         success=(1.0 + successes, 1.0 + n - successes),
     )
-    goal = Goal.parse(goals[0])
+    goal = Goal.parse(example)
     bound = operator.ground(goal)
     request = DescribeRequest(
         skill=Entry(name=_named(goal.text()), schema_text=operator.schema, evidence=(successes, n)),
         needs=_literals(bound.needs, bound.forbids),
         effects=_literals(bound.add, bound.delete),
-        failures=tuple(reasons)[:FAILURES],
     )
     result = agent.complete(LMRequest("describe", request, DescribeReply))
     words = result.value

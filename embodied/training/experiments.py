@@ -56,15 +56,17 @@ def experiment(
 ) -> Measured:
     """n executions of a goal from varied states, the variants in turn; those that lost a block are left out."""
     base = bases(goal, n, seed, kept)
-    env = _env(goal, n, None, 0.0)
     turn = np.arange(n) % len(variants)
-    parts = []
-    for k, variant in enumerate(variants):
-        rows = np.flatnonzero(turn == k)
-        if rows.size:
-            parts.append(vary(env, Begun(base.states[rows], base.places[rows], base.facts[rows]), variant, seed + k)[0])
+    order = np.argsort(turn, kind="stable")
+    env = _env(goal, n, None, 0.0)
+    changed = [
+        _changed(base.states[turn == k], base.facts[turn == k], variant, seed + k, env.simulation.state_size)
+        for k, variant in enumerate(variants[:n])
+    ]
+    begun = _settled(env, np.concatenate(changed), base.places[order])[0]
     env.close()
-    begun = Begun(*(np.concatenate([getattr(x, name) for x in parts]) for name in ("states", "places", "facts")))
+    if on_steps is not None:
+        on_steps(n * SETTLE)
     whole = np.isfinite(begun.states).all(1) & np.isfinite(begun.facts).all(1)
     begun = Begun(begun.states[whole], begun.places[whole], begun.facts[whole])
     trials = [Trial(goal, len(begun.states), seed)]
@@ -84,25 +86,38 @@ def vary(env: TabletopVectorEnv, begun: Begun, variant: tuple[str, ...], seed: i
     Where there is no room for what is asked a state stays as it is. ``env`` has at least as many slots as there are
     states. Goals' places stay as they were drawn.
     """
-    states, facts, rng = begun.states.copy(), begun.facts, np.random.default_rng(seed)
+    changed = _changed(begun.states, begun.facts, variant, seed, env.simulation.state_size)
+    return _settled(env, changed, begun.places)
+
+
+def _changed(states: np.ndarray, facts: np.ndarray, variant: tuple[str, ...], seed: int, latches: int) -> np.ndarray:
+    """The states float64[n, S], of facts float64[n, NX], with one thing put otherwise; nothing has moved yet.
+
+    ``latches``: the column of a state in which the latches begin.
+    """
+    states, rng = states.copy(), np.random.default_rng(seed)
     if variant[0] in _TRAVEL:
         _pull(states, facts, _TRAVEL[variant[0]])
     elif variant[0] == "lamp":
-        column = env.simulation.state_size + _LAMP
-        states[:, column] = 1.0 - states[:, column]
+        states[:, latches + _LAMP] = 1.0 - states[:, latches + _LAMP]
     elif variant[0] in BLOCKS:
         block = BLOCKS.index(variant[0])
         for i, row in enumerate(facts):
             spot = _spot(row, block, variant[1], rng)
             if spot is not None:
                 _put(states[i], block, spot)
+    return states
+
+
+def _settled(env: TabletopVectorEnv, states: np.ndarray, places: np.ndarray) -> tuple[Begun, np.ndarray]:
+    """What states are after a rest of `SETTLE` control steps, and bool[n] which lost a block."""
     slots = np.arange(len(states))
-    env.resume(slots, states, np.zeros(len(states), np.int64), begun.places)
+    env.resume(slots, states, np.zeros(len(states), np.int64), places)
     action = np.zeros((env.num_envs, 5), np.float32)
     action[slots, -1] = states[:, env.simulation.state_size + _GRIP]  # the gripper as it is commanded
     for _ in range(SETTLE):
         env.step(action)
-    return Begun(env.get_state(slots), begun.places, env.facts[slots].copy()), env.lost[slots].copy()
+    return Begun(env.get_state(slots), places, env.facts[slots].copy()), env.lost[slots].copy()
 
 
 def _pull(states: np.ndarray, facts: np.ndarray, travel: float) -> None:

@@ -207,7 +207,9 @@ def keep_played(
             say(f"{scene.vocabulary.describe(goal)}: {decision.reason}")
             state = state | {"reasons": state["reasons"] | {goal: decision.reason}}
             with library.round(library.next_round) as tx:  # a round a goal: what was decided survives a kill
-                if decision.admitted:
+                if not decision.admitted:
+                    tx.add_decision(None, decision)
+                else:
                     _keep(
                         tx,
                         folder / POLICY,

@@ -26,7 +26,6 @@ from embodied.language.roles import RelabelReply, RelabelRequest
 from embodied.planning.execute import carry_out
 from embodied.repertoire import Repertoire, anywhere
 from embodied.skills.gate import Gate, GateConfig, GateDecision, Question
-from embodied.skills.heads import Change
 from embodied.training.entries import entry_of
 from embodied.training.kept import KeptStates
 from embodied.training.operator_learning import learn_operator
@@ -306,6 +305,7 @@ class Worker:
         """Records a policy's evidence where at least one goal was admitted, and learns its operator; those goals."""
         admitted = [decision.goal for decision in decisions if decision.admitted]
         if not admitted:
+            tx.add_decision(None, *decisions)
             return []
         n = min(EXECUTIONS, self.config.gate.n)
         trials = [Trial(goal, n, self.seed(6, k)) for k, goal in enumerate(admitted)]
@@ -314,8 +314,7 @@ class Worker:
             policy, schema, trials, self.kept, threads=self.config.threads, on_steps=self.spend,
             taken=[text for kept in others for text in kept.get("invented", ())],
         )  # fmt: skip
-        rejected = [decision.reason for decision in decisions if not decision.admitted]
-        entry = entry_of(self.agent, operator, admitted, executed, MAX_STEPS, rejected)
+        entry = entry_of(self.agent, operator, admitted[0], executed, MAX_STEPS)
         with tempfile.TemporaryDirectory() as scratch:
             policy.save_pretrained(Path(scratch) / "policy")
             skill = tx.add_skill(
@@ -323,14 +322,7 @@ class Worker:
                 parent=parent, provenance=provenance | {"executed": executed, "handbook": entry.author},
                 policy=entry.policy, operator=entry.operator, handbook=entry.handbook,
             )  # fmt: skip
-        head = self.journal.library.head.id
-        for decision in decisions:
-            tx.add_decision(skill.version, decision)
-            numbers = {m.purpose: [m.report.successes, m.report.n] for m in decision.winner_reports}
-            verdict = "admitted" if decision.admitted else "rejected"
-            tx.add_gate_decision(decision.goal, head, [skill.version], numbers, verdict, decision.reason)
-        if skill.version not in self.journal.library.members(schema):
-            tx.commit(head, Change(add=(skill.version,)))
+        tx.add_decision(skill.version, *decisions)
         tx.count(operator.counts())
         self.journal.state.operators[schema] = operator.to_dict()
         count = len(self.journal.library.mastered())

@@ -201,7 +201,9 @@ class SubgoalLoop:
                     decision = gate.decide(goal, [policy], round=number, attempt=attempt)
                     self.say(f"{goal}: practised to {curve[-1]:.2f} in {len(cases)} cases; {decision.reason}")
                     row.setdefault("gate", {})[f"{goal} #{attempt}"] = decision.reason
-                    if decision.admitted:
+                    if not decision.admitted:
+                        tx.add_decision(None, decision)
+                    else:
                         skill = tx.add_skill(
                             goal, folder, conditioning={"features": "first, second", "steps": 32},
                             signature={"schema": goal, "attributes": ["kind", "colour", "place"]},

@@ -11,8 +11,8 @@ from rich.console import Console
 
 from embodied import runs
 from embodied.asking import AskError, ask
-from embodied.cli.schema import AskConfig, RenderConfig
-from embodied.cli.skills import list_skills
+from embodied.cli.schema import AskConfig, RenderConfig, SkillsConfig
+from embodied.cli.skills import Asked, list_skills
 from embodied.planning import discovered as planning
 from embodied.planning.discovered import Option, Options, coded, cover, perform, stages_of
 from embodied.skills.gate import GateConfig
@@ -131,7 +131,7 @@ def test_a_policy_goes_through_the_gate_once(folder: Path, skills: Pushing) -> N
 
 
 def test_the_skills_are_listed(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert list_skills(runs.find(folder), [], False) == 0
+    assert list_skills(Asked(SkillsConfig(run=str(folder)))) == 0
     assert "2 distinct goals mastered" in capsys.readouterr().out
 
 
