@@ -83,23 +83,31 @@ def demonstrations(task: str, steps: int, seed: int) -> Recorded:
     return Recorded(np.stack(facts), np.stack(actions), np.array(ends), GoalStates(load(SCENE)), about=about)
 
 
-def cloned_experts(context: Context, exam: Exam, seed: int) -> Act:
-    """18 separately trained clones, one a task, on as many steps together as the play has; each sits its own task."""
+def cloned_experts(context: Context, exam: Exam, seed: int) -> Callable[[], Act]:
+    """18 separately trained clones, one a task, on as many steps together as the play has; each sits its own task.
+
+    What is returned makes one that acts, without any memory of an earlier exam.
+    """
     arm, steps = _clone(context, len(exam.tasks))
-    acts = []
+    clones = []
     for task in exam.tasks:
         data = demonstrations(task, steps, seed + 5)
-        acts.append(acting(trained(context, f"expert of {task}", arm, seed, data).policy, data.encoder))
+        clones.append((trained(context, f"expert of {task}", arm, seed, data).policy, data.encoder))
         context.say(f"clone of the expert of {task}")
 
-    def act(facts: np.ndarray, goals: np.ndarray) -> np.ndarray:
-        found = np.zeros((len(facts), 5), np.float32)
-        for k, one in enumerate(acts):
-            rows = np.flatnonzero(exam.which == k)
-            found[rows] = one(facts[rows], goals[rows])
-        return found
+    def begin() -> Act:
+        acts = [acting(policy, encoder) for policy, encoder in clones]
 
-    return act
+        def act(facts: np.ndarray, goals: np.ndarray) -> np.ndarray:
+            found = np.zeros((len(facts), 5), np.float32)
+            for k, one in enumerate(acts):
+                rows = np.flatnonzero(exam.which == k)
+                found[rows] = one(facts[rows], goals[rows])
+            return found
+
+        return act
+
+    return begin
 
 
 def _clone(context: Context, tasks: int) -> tuple[Arm, int]:
@@ -122,15 +130,9 @@ def disturbed(context: Context) -> Measurement:
         for who, about in abouts.items():
             if table.get(who, {}).get(str(seed), {}).get("about") == about:
                 continue
-            data = play_data(context)
-            make: Callable[[], Act]
-            if who == "play":
-                policy = trained(context, BEST, ARMS[BEST], seed, data).policy
-                make = lambda policy=policy, data=data: acting(policy, data.encoder)  # noqa: E731
-            else:
-                make = lambda seed=seed: cloned_experts(context, exam, seed)  # noqa: E731
+            begin = cloned_experts(context, exam, seed) if who == "18 experts" else _play_policy(context, seed)
             found = {
-                kind or "none": sit_exam(make(), exam, disturb=kind, seed=seed).summary()
+                kind or "none": sit_exam(begin(), exam, disturb=kind, seed=seed).summary()
                 for kind in (None, "push", "move")
             }
             table.setdefault(who, {})[str(seed)] = {"about": about} | found
@@ -145,6 +147,12 @@ def disturbed(context: Context) -> Measurement:
     figure = loss("18 experts") - loss("play")
     details = {"arms": table, "left out": left_out, "loss": {who: loss(who) for who in abouts}}
     return Measurement(figure, None, seeds, len(exam) * len(seeds), {}, details)
+
+
+def _play_policy(context: Context, seed: int) -> Callable[[], Act]:
+    data = play_data(context)
+    policy = trained(context, BEST, ARMS[BEST], seed, data).policy
+    return lambda: acting(policy, data.encoder)
 
 
 # ---- play.d

@@ -34,7 +34,7 @@ def asked(monkeypatch):
         monkeypatch.setattr(module, "exam_of", lambda context: EXAM)
         monkeypatch.setattr(module, "sit_exam", sit)
     monkeypatch.setattr(play_claims, "_untrained", lambda: {"random actions": "random"})
-    monkeypatch.setattr(play_more_claims, "cloned_experts", lambda *rest: "clones")
+    monkeypatch.setattr(play_more_claims, "cloned_experts", lambda *rest: lambda: "clones")
     return calls
 
 
