@@ -21,6 +21,7 @@ from embodied.evaluation.arms import (
     SCENE,
     TEST_SEED,
     Arm,
+    Table,
     about_of,
     exam_of,
     keep,
@@ -38,8 +39,12 @@ from envs.scenes.goal_states import GoalStates
 from envs.scenes.playroom import PlayroomVectorEnv
 from envs.scenes.scene import load
 
-__all__ = ["cloned_experts", "data_speed", "demonstrations", "disturbed", "few_steps", "representations"]
+__all__ = [
+    "EXPERTS", "cloned_experts", "data_speed", "demonstrations", "disturbed", "expert_rows", "few_steps",
+    "representations",
+]  # fmt: skip
 
+EXPERTS = "18 experts"  # the row of them all
 LATENCIES = ("flow", "gcbc", "beso", "latent plans")
 
 
@@ -116,21 +121,29 @@ def _clone(context: Context, tasks: int) -> tuple[Arm, int]:
     return replace(ARMS["flow"], updates=updates), steps
 
 
+def expert_rows(context: Context) -> Table:
+    """The clones' answers where nothing disturbed them, by seed, of what play.b has measured with present settings."""
+    table = matching(kept(table_path(context, "play.b.arms.json")), {EXPERTS: _expert_about(context)})[0]
+    return {who: {seed: row["none"] for seed, row in rows.items()} for who, rows in table.items()}
+
+
+def _expert_about(context: Context) -> dict[str, Any]:
+    clone, steps = _clone(context, len(load(SCENE).tasks))
+    return about_of(context, clone, demonstrations=steps)
+
+
 def disturbed(context: Context) -> Measurement:
     """play.b: how much less the play policy loses to a push or a moved block than the cloned experts do, in success."""
     seeds = context.seeds_or(1)
     path = table_path(context, "play.b.arms.json")
     table = kept(path)
     exam = exam_of(context)
-    clone, steps = _clone(context, len(exam.tasks))
-    abouts = {
-        "play": about_of(context, ARMS[BEST]), "18 experts": about_of(context, clone, demonstrations=steps),
-    }  # fmt: skip
+    abouts = {"play": about_of(context, ARMS[BEST]), EXPERTS: _expert_about(context)}
     for seed in seeds:
         for who, about in abouts.items():
             if table.get(who, {}).get(str(seed), {}).get("about") == about:
                 continue
-            begin = cloned_experts(context, exam, seed) if who == "18 experts" else _play_policy(context, seed)
+            begin = cloned_experts(context, exam, seed) if who == EXPERTS else _play_policy(context, seed)
             found = {
                 kind or "none": sit_exam(begin(), exam, disturb=kind, seed=seed).summary()
                 for kind in (None, "push", "move")
@@ -144,7 +157,7 @@ def disturbed(context: Context) -> Measurement:
         rows = [table[who][str(seed)] for seed in seeds]
         return float(np.mean([row["none"]["rate"] - (row["push"]["rate"] + row["move"]["rate"]) / 2 for row in rows]))
 
-    figure = loss("18 experts") - loss("play")
+    figure = loss(EXPERTS) - loss("play")
     details = {"arms": table, "left out": left_out, "loss": {who: loss(who) for who in abouts}}
     return Measurement(figure, None, seeds, len(exam) * len(seeds), {}, details)
 
