@@ -33,6 +33,7 @@ from embodied.evaluation.arms import (
 )
 from embodied.evaluation.claims import Context, Measurement
 from embodied.evaluation.goal_exam import AFTER, STEPS, Act, Exam, acting, set_exam, sit_exam
+from embodied.skills.statistics import bootstrap_interval
 from embodied.training.offline import make_learner
 from envs.scenes.experts import ScriptedExpert
 from envs.scenes.goal_states import GoalStates
@@ -134,7 +135,7 @@ def _expert_about(context: Context) -> dict[str, Any]:
 
 def disturbed(context: Context) -> Measurement:
     """play.b: how much less the play policy loses to a push or a moved block than the cloned experts do, in success."""
-    seeds = context.seeds_or(1)
+    seeds = context.seeds_or(1 if context.quick else 3)
     path = table_path(context, "play.b.arms.json")
     table = kept(path)
     exam = exam_of(context)
@@ -153,13 +154,15 @@ def disturbed(context: Context) -> Measurement:
             context.say(f"{who}, seed {seed}: " + ", ".join(f"{k} {v['rate']:.3f}" for k, v in found.items()))
     table, left_out = matching(table, abouts)
 
-    def loss(who: str) -> float:
+    def losses(who: str) -> np.ndarray:
         rows = [table[who][str(seed)] for seed in seeds]
-        return float(np.mean([row["none"]["rate"] - (row["push"]["rate"] + row["move"]["rate"]) / 2 for row in rows]))
+        return np.array([row["none"]["rate"] - (row["push"]["rate"] + row["move"]["rate"]) / 2 for row in rows])
 
-    figure = loss(EXPERTS) - loss("play")
-    details = {"arms": table, "left out": left_out, "loss": {who: loss(who) for who in abouts}}
-    return Measurement(figure, None, seeds, len(exam) * len(seeds), {}, details)
+    gaps = losses(EXPERTS) - losses("play")
+    interval = bootstrap_interval(gaps, np.mean) if len(seeds) > 1 else None
+    conditions = {"the interval lies above 0": interval is not None and interval[0] > 0}
+    details = {"arms": table, "left out": left_out, "loss": {who: losses(who).tolist() for who in abouts}}
+    return Measurement(float(gaps.mean()), interval, seeds, len(exam) * len(seeds), conditions, details)
 
 
 def _play_policy(context: Context, seed: int) -> Callable[[], Act]:
