@@ -1,5 +1,5 @@
-"""More claims about learning from play: disturbances (play.b), ACT-JEPA (play.d), few steps and latency (play.e), data
-(play.g). Policies are those of `embodied.evaluation.arms`, trained where they are not there yet.
+"""More claims about learning from play: disturbances (play.b), few steps and latency (play.e), data (play.g).
+Policies are those of `embodied.evaluation.arms`, trained where they are not there yet.
 """
 
 from __future__ import annotations
@@ -42,7 +42,6 @@ from envs.scenes.scene import load
 
 __all__ = [
     "EXPERTS", "cloned_experts", "data_speed", "demonstrations", "disturbed", "expert_rows", "few_steps",
-    "representations",
 ]  # fmt: skip
 
 EXPERTS = "18 experts"  # the row of them all
@@ -169,63 +168,6 @@ def _play_policy(context: Context, seed: int) -> Callable[[], Act]:
     data = play_data(context)
     policy = trained(context, BEST, ARMS[BEST], seed, data).policy
     return lambda: acting(policy, data.encoder)
-
-
-# ---- play.d
-
-
-def representations(context: Context) -> Measurement:
-    """play.d: how much better ACT-JEPA succeeds than ACT of equal parameters, on the same starts; what it encodes."""
-    from embodied.evaluation.probing import linear_probe
-    from envs.scenes.facts import BLOCK_STRIDE, BLOCKS
-    from policies.act import ACT
-
-    seeds = context.seeds_or(1 if context.quick else 5)
-    path = table_path(context, "play.d.arms.json")
-    table = kept(path)
-    base: dict[str, Any] = {"execute": 8, "precision": "bfloat16", "latent_size": 0}
-    arms = {"act": Arm("act", base, updates=2_000)} | {
-        f"act-jepa, {kind}": Arm("act-jepa", base | {"collapse": kind}, updates=2_000)
-        for kind in ("ema", "sigreg", "vicreg", "none")
-    }
-    abouts = {who: about_of(context, arm) for who, arm in arms.items()}
-    exam = exam_of(context)
-    data = play_data(context)
-    columns = [BLOCKS + BLOCK_STRIDE * b + k for b in range(len(load(SCENE).blocks)) for k in (0, 1, 2, 5, 6, 7)]
-    for seed in seeds:
-        for who, arm in arms.items():
-            if table.get(who, {}).get(str(seed), {}).get("about") == abouts[who]:
-                continue
-            if (context.quick or seed != seeds[0]) and who not in ("act", "act-jepa, ema"):
-                continue  # the other ways to keep from collapse are shown once
-            result = trained(context, who, arm, seed, data)
-            policy = result.policy
-            assert isinstance(policy, ACT)
-            rows = np.random.default_rng(seed).choice(len(data.observations) - 40, 6_000, replace=False)
-            codes = policy.embed(data.encoder.states(data.observations[rows]))
-            later = data.observations[rows + 20][:, columns]  # a second ahead: the present is in the states themselves
-            probe = linear_probe(codes, data.observations[rows][:, columns], seed=seed)
-            ahead = linear_probe(codes, later, seed=seed)
-            answers = sit_exam(acting(policy, data.encoder), exam)
-            table.setdefault(who, {})[str(seed)] = answers.summary() | {
-                "about": abouts[who], "success": answers.success.astype(int).tolist(), "r2": probe.mean,
-                "r2_ahead": ahead.mean, "metrics": result.metrics, "seconds": result.seconds,
-            }  # fmt: skip
-            keep(path, table, quick=context.quick)
-            context.say(f"{who}, seed {seed}: {answers.rate:.3f}, R² {probe.mean:.3f}, a second ahead {ahead.mean:.3f}")
-    table, left_out = matching(table, abouts)
-    ours, theirs = table["act-jepa, ema"], table["act"]
-    gaps = [np.mean(ours[str(s)]["success"]) - np.mean(theirs[str(s)]["success"]) for s in seeds]
-    conditions = {
-        "R² of pose and velocity higher": float(np.mean([ours[str(s)]["r2"] - theirs[str(s)]["r2"] for s in seeds]))
-        > 0,
-        "5 seeds": len(seeds) >= 5,
-    }
-    brief = {
-        who: {s: {k: v for k, v in row.items() if k != "success"} for s, row in by.items()} for who, by in table.items()
-    }
-    details = {"arms": brief, "left out": left_out}
-    return Measurement(float(np.mean(gaps)), None, seeds, len(exam) * len(seeds), conditions, details)
 
 
 # ---- play.e
