@@ -9,7 +9,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from embodied.evaluation import arms, play_claims, play_more_claims
+from embodied.evaluation import arms, play_claims, play_more_claims, representation_claims
 from embodied.evaluation.claims import Context
 from embodied.evaluation.goal_exam import Answers, Exam
 
@@ -66,3 +66,38 @@ def test_disturbances_are_measured_anew_where_settings_changed(tmp_path, asked, 
     monkeypatch.setitem(arms.ARMS, "latent plans", replace(arms.ARMS["latent plans"], updates=7))
     play_more_claims.disturbed(context)
     assert asked[6:] == ["latent plans"] * 3  # the clones' own settings are as they were
+
+
+def test_representations_are_compared_seed_by_seed_and_a_margin_is_held_by_the_interval(tmp_path, monkeypatch):
+    context = Context(quick=False, results=tmp_path, out=tmp_path, seeds=2, say=lambda text: None)
+    rates = {
+        "act": (0.5, 0.6),
+        representation_claims.JEPA: (0.52, 0.61),
+        "act-jepa, ema": (0.4,),
+        "act-jepa, none": (0.3,),
+    }
+    monkeypatch.setattr(representation_claims, "about_of", lambda context, arm: "now")
+    ranks = {"act-jepa, none": 2.0}
+
+    def measured(path, wanted, measure, budget, say):
+        table = {
+            who: {
+                str(seed): {
+                    "about": "now", "rate": rate, "r2": rate, "rank": ranks.get(who, 60.0), "n": 10,
+                }
+                for seed, rate in enumerate(row)
+            }
+            for who, row in rates.items()
+        }  # fmt: skip
+        arms.keep(path, table)
+        return [f"{who}, seed {seed}" for who, seed in wanted if str(seed) not in table.get(who, {})]
+
+    monkeypatch.setattr(representation_claims, "fill", measured)
+    found = representation_claims.representations(context)
+    assert found.figure == pytest.approx(0.015) and found.seeds == (0, 1) and found.n == 20
+    assert found.interval == pytest.approx((0.01, 0.02))
+    held = dict(found.conditions)
+    assert held.pop("5 seeds") is False and all(held.values())
+    assert found.details["missing"] == ["act-jepa, sigreg, seed 0", "act-jepa, vicreg, seed 0"]
+    rates[representation_claims.JEPA] = (0.4, 0.61)
+    assert not representation_claims.representations(context).conditions["the interval lies above the margin"]
