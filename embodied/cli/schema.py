@@ -139,11 +139,6 @@ class LanguageConfig(Checked):
             raise ConfigError("language.backend = 'replay' needs language.cassette, the file to answer from")
 
 
-# the modes of embodied.curriculum.proposer, named here so that help is quick
-PROPOSERS = ("progress", "uniform", "sec", "soar", "uncertainty")
-STARTS, CLONING = ("kept", "disagreement"), ("relabelled", "filtered")
-
-
 @dataclass
 class RunConfig(Checked):
     """``embodied run``: one life, from an empty library to a repertoire."""
@@ -154,9 +149,11 @@ class RunConfig(Checked):
     steps: int = option(12_000_000, "environment steps of the whole life, play and practice together", low=1)
     num_envs: int = option(192, "simulations stepped together", low=1, high=65_536)
     threads: int = option(0, "physics and learning threads; 0 takes every core this process may use", low=0)
-    proposer: str = option("progress", "who chooses the next goal (docs/curricula.md)", choices=PROPOSERS)
-    starts: str = option("kept", "practice begins in kept states: any, or where probes disagree", choices=STARTS)
-    cloning: str = option("relabelled", "clone what relabelling finds, or own quick successes alone", choices=CLONING)
+    proposer: str = option(
+        "progress", "who chooses the next goal", choices=("progress", "uniform", "sec", "soar", "uncertainty")
+    )
+    starts: str = option("kept", "where practice begins: any kept state, or probed", choices=("kept", "disagreement"))
+    cloning: str = option("relabelled", "what is cloned: all, or own successes", choices=("relabelled", "filtered"))
     rollback: bool = option(False, "take updates of practice back after which success fell significantly")
     play_steps: int = option(300_000, "environment steps of scripted play before the first goal", low=0)
     flow_updates: int = option(2_500, "gradient steps of the play policy", low=0)

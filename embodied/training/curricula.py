@@ -66,5 +66,6 @@ def pay(worker: Worker, goals: Sequence[str], practised: str, policy: Any) -> No
     seed = 100_003 * worker.config.seed + 50_021  # the episodes are frozen with the goals
     trials = [Trial(goal, EPISODES, seed + k) for k, goal in enumerate(hard.best)]
     runs = measure_all(policy, trials, threads=worker.config.threads, on_steps=worker.spend)
-    hard.pay(practised, {run.report.goal: run.report.rate for run in runs})
+    gain = hard.pay(practised, {run.report.goal: run.report.rate for run in runs})
+    worker.journal.scalar("practice/gain", gain)
     state.hard = hard.to_dict()

@@ -10,12 +10,15 @@ which count.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from embodied.training.rollouts import MAX_STEPS, Begun, Trial, draw, measure_all
 from envs.vector import TabletopVectorEnv
-from policies.multi_critic_ppo import MultiCriticPPO
+
+if TYPE_CHECKING:
+    from policies.multi_critic_ppo import MultiCriticPPO
 
 __all__ = ["PROBES", "disagreement", "probed_starts"]
 

@@ -16,9 +16,10 @@ The paper lets the measured change weigh the gradient of the update before; here
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from policies.multi_critic_ppo import MultiCriticPPO
+if TYPE_CHECKING:
+    from policies.multi_critic_ppo import MultiCriticPPO
 
 __all__ = ["Rollback", "worse"]
 
