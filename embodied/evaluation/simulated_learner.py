@@ -116,4 +116,4 @@ def _proved(evaluation: tuple[int, int]) -> bool:
 
 def compare(seeds: Sequence[int], rounds: int = 60, modes: Sequence[str] = (*MODES, ORACLE)) -> dict[str, float]:
     """Mode → median over seeds of the mean number of mastered goals over ``rounds`` practices."""
-    return {mode: float(median(np.mean(live(mode, seed, rounds)) for seed in seeds)) for mode in modes}
+    return {mode: median(float(np.mean(live(mode, seed, rounds))) for seed in seeds) for mode in modes}

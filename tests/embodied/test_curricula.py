@@ -128,7 +128,7 @@ def walked(choose: bool, seed: int, length: int = 12, rounds: int = 100) -> floa
         """Right steps bool[n, length] as far as an episode got, and whether it arrived."""
         right = rng.random((len(starts), length)) < 1.0 / (1.0 + np.exp(-theta))
         right |= np.arange(length) > starts[:, None]
-        return right, right.all(axis=1)
+        return right, np.asarray(right.all(axis=1))
 
     for _ in range(rounds):
         starts = rng.integers(length, size=16 if choose else 80)

@@ -62,6 +62,7 @@ def test_own_successes_bring_back_what_was_forgotten(taught, tried):
     own = own_successes(store, [GOAL])
     assert 8 <= len(own.episode_ends) < len(store)
     assert len(own_successes(store, ["lit(lamp)"]).episode_ends) == 0
+    assert lessons(store, ["lit(lamp)"], "filtered")[2] == 0
     features, actions, count, told = lessons(store, [GOAL], "filtered")
     assert (told, 0 < count <= len(own.episode_ends)) == ("own successes", True)
     assert lessons(store, [GOAL], "relabelled")[2] > count
@@ -153,14 +154,17 @@ def test_a_round_prepares_as_it_is_set(taught, tried):
     store, kept = tried
     kin = {"lifted(?a:block)": [GOAL]}
     plain = worker(RunConfig(threads=1), store, kept)
-    np.testing.assert_array_equal(prepare(plain, taught, kin, "lifted(?a:block)", again=True)[0], kept.arrays()[0])
+    same = prepare(plain, taught, kin, "lifted(?a:block)", again=True)
+    assert same is not None
+    np.testing.assert_array_equal(same[0], kept.states)
     assert plain.spent == []
     config = RunConfig(threads=1, practice_steps=9_000, starts="disagreement", cloning="filtered")
     policy = fresh(0, TINY)
     policy.load_arrays(taught.arrays())
     chosen = worker(config, store, kept)
-    states, facts = prepare(chosen, policy, kin, "lifted(?a:block)", again=True)
-    assert len(states) == len(facts) != len(kept)
+    begun = prepare(chosen, policy, kin, "lifted(?a:block)", again=True)
+    assert begun is not None
+    assert len(begun[0]) == len(begun[1]) != len(kept)
     assert len(chosen.spent) == 2
 
 
