@@ -40,6 +40,7 @@ class LoopState:
     recent: list[str] = field(default_factory=list)  # proposals, oldest first
     kept: str = ""  # file of kept states in the run
     chained: dict[str, list[float]] = field(default_factory=dict)  # goal → [successes, n] within plans, fading
+    hard: dict[str, Any] = field(default_factory=dict)  # frozen hard goals and what practice was paid (proposer=soar)
     reached: dict[str, int] = field(default_factory=dict)  # goals reached by whatever was tried (relabelled)
 
 

@@ -97,6 +97,7 @@ def _propose(agent: LanguageModel, journal: Journal, config: RunConfig) -> tuple
         message = ProposeRequest(
             records=tuple(asked), excluded=excluded, recent=tuple(state.recent[-10:]), count=count,
             seed=config.seed * 100_003 + journal.round, mode=config.proposer,  # type: ignore[arg-type]
+            gains=state.hard.get("paid", {}),
         )  # fmt: skip
         result = agent.complete(LMRequest("propose", message, ProposeReply))
         if not result.degraded:

@@ -149,7 +149,12 @@ class RunConfig(Checked):
     steps: int = option(12_000_000, "environment steps of the whole life, play and practice together", low=1)
     num_envs: int = option(192, "simulations stepped together", low=1, high=65_536)
     threads: int = option(0, "physics and learning threads; 0 takes every core this process may use", low=0)
-    proposer: str = option("progress", "who chooses the next goal", choices=("progress", "uniform"))
+    proposer: str = option(
+        "progress", "who chooses the next goal", choices=("progress", "uniform", "sec", "soar", "uncertainty")
+    )
+    starts: str = option("kept", "where practice begins: any kept state, or probed", choices=("kept", "disagreement"))
+    cloning: str = option("relabelled", "what is cloned: all, or own successes", choices=("relabelled", "filtered"))
+    rollback: bool = option(False, "take updates of practice back after which success fell significantly")
     play_steps: int = option(300_000, "environment steps of scripted play before the first goal", low=0)
     flow_updates: int = option(2_500, "gradient steps of the play policy", low=0)
     practice_steps: int = option(400_000, "environment steps of practice a round", low=1)

@@ -14,55 +14,27 @@ the recent proposals and :math:`C_c` its cost (number of arguments, so that goal
 of two, and steps an attempt takes relative to the longest). Goals are drawn without replacement with probability
 proportional to exp(score / temperature), so equal goals take turns; the same seed gives the same choice. The
 ablation's ``uniform`` mode draws from the same candidates with equal probability: only the
-order differs.
+order differs. Other scores are drawn in the same way: ``sec`` (`embodied.curriculum.bandit`), ``soar``
+(`embodied.curriculum.gain`) and ``uncertainty`` (`embodied.curriculum.uncertainty`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
 from itertools import combinations
 
 import numpy as np
 
+from embodied.curriculum import bandit, gain, uncertainty
 from embodied.curriculum.progress import Progress, progress
+from embodied.curriculum.records import Choice, Record, Situation
 from envs.goals import Goal, all_ground_goals, impossible_reason, parse_instruction
 
-MODES = ("progress", "uniform")
-STATUSES = ("open", "mastered", "frozen")
+__all__ = ["MODES", "Choice", "Record", "candidates", "choose", "readiness"]
+
 LEARNING, UNCERTAINTY, PROMISE, READINESS, REPETITION, COST = 2.0, 0.5, 2.0, 0.5, 1.0, 2.0
 UNTRIED = 0.288675  # standard deviation of a success rate nothing is known about
 RECENT = 10  # proposals over which repetition is counted
-
-
-@dataclass(frozen=True)
-class Record:
-    """What is known of practising one goal; raises GoalError or ValueError where it cannot be.
-
-    ``goal`` is a text form; ``history`` holds evaluations (successes, n), oldest first; ``status`` is "open",
-    "mastered" (admitted to the library) or "frozen" (given up, or held out); ``steps`` the mean control steps
-    an attempt takes, 0 where unknown.
-    """
-
-    goal: str
-    history: tuple[tuple[int, int], ...] = ()
-    status: str = "open"
-    steps: float = 0.0
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "goal", str(Goal.parse(self.goal)))
-        progress(self.history)
-        if self.status not in STATUSES:
-            raise ValueError(f"unknown status '{self.status}'; valid are {', '.join(STATUSES)}")
-
-
-@dataclass(frozen=True)
-class Choice:
-    """A proposed goal, its score and one sentence of reason."""
-
-    goal: Goal
-    score: float
-    reason: str
 
 
 def choose(
@@ -70,6 +42,7 @@ def choose(
     *,
     excluded: Sequence[str] = (),
     recent: Sequence[str] = (),
+    gains: Mapping[str, Sequence[float]] | None = None,
     count: int = 1,
     seed: int = 0,
     mode: str = "progress",
@@ -78,7 +51,8 @@ def choose(
     """Up to ``count`` different goals, the first drawn first; [] where nothing is left to propose.
 
     ``excluded`` are goals or English instructions never to practise (GoalError where one cannot be read);
-    ``recent`` the text forms of the latest proposals. ValueError for an unknown mode.
+    ``recent`` the text forms of the latest proposals; ``gains`` what practice was paid, for the mode "soar"
+    (`embodied.curriculum.gain`). ValueError for an unknown mode.
     """
     if mode not in MODES:
         raise ValueError(f"unknown mode '{mode}' of the proposer; valid are {', '.join(MODES)}")
@@ -91,24 +65,39 @@ def choose(
         picked = rng.permutation(len(goals))[:count]
         reason = f"drawn at random among the {len(goals)} goals I may practise"
         return [Choice(goals[i], 0.0, f"I propose to {goals[i].text()}: {reason}.") for i in picked]
-    mastered = [goal for goal, record in known.items() if record.status == "mastered"]
-    longest = max((record.steps for record in records), default=0.0)
-    latest = list(recent)[-RECENT:]
+    scored = SCORES[mode](goals, Situation(known, tuple(recent)[-RECENT:], gains or {}))
+    noise = rng.gumbel(size=len(scored))  # the largest of score/temperature + Gumbel noise is a softmax draw
+    keys = np.array([choice.score for choice in scored]) / temperature + noise
+    return [scored[i] for i in np.argsort(-keys, kind="stable")[:count]]
+
+
+def score(goals: Sequence[Goal], situation: Situation) -> list[Choice]:
+    """Each goal by the module's formula, as a Choice."""
+    records, latest = situation.records, situation.recent
+    mastered = [goal for goal, record in records.items() if record.status == "mastered"]
+    longest = max((record.steps for record in records.values()), default=0.0)
     scored = []
     for goal in goals:
-        record = known.get(goal, Record(str(goal)))
+        record = situation.record(goal)
         seen = progress(record.history)
         ready = readiness(goal, mastered)
         share = latest.count(str(goal)) / max(1, len(latest))
         cost = 0.5 * min(1.0, sum(len(x.args) for x in goal.literals) / 2.0)
         cost += 0.5 * (record.steps / longest if longest > 0 else 0.0)
-        score = LEARNING * seen.learning + UNCERTAINTY * seen.uncertainty / UNTRIED + READINESS * ready
-        score += PROMISE * seen.rate
-        score -= REPETITION * share + COST * cost
-        scored.append(Choice(goal, float(score), _reason(goal, record, seen, ready)))
-    noise = rng.gumbel(size=len(scored))  # the largest of score/temperature + Gumbel noise is a softmax draw
-    keys = np.array([choice.score for choice in scored]) / temperature + noise
-    return [scored[i] for i in np.argsort(-keys, kind="stable")[:count]]
+        total = LEARNING * seen.learning + UNCERTAINTY * seen.uncertainty / UNTRIED + READINESS * ready
+        total += PROMISE * seen.rate
+        total -= REPETITION * share + COST * cost
+        scored.append(Choice(goal, float(total), _reason(goal, record, seen, ready)))
+    return scored
+
+
+SCORES: dict[str, Callable[[Sequence[Goal], Situation], list[Choice]]] = {
+    "progress": score,
+    "sec": bandit.score,
+    "soar": gain.score,
+    "uncertainty": uncertainty.score,
+}
+MODES = ("progress", "uniform", "sec", "soar", "uncertainty")
 
 
 def candidates(records: Sequence[Record], excluded: Sequence[str] = ()) -> list[Goal]:

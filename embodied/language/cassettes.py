@@ -24,8 +24,8 @@ __all__ = ["Cassette", "append_line", "canonical", "key_of", "read_lines"]
 
 
 def canonical(message: BaseModel) -> str:
-    """A message as text, the same for equal messages; pictures count only where there are some."""
-    without = {"frames"} if not getattr(message, "frames", ()) else set()
+    """A message as text, the same for equal messages; pictures and gains count only where there are some."""
+    without = {name for name in ("frames", "gains") if not getattr(message, name, ())}
     return json.dumps(message.model_dump(mode="json", exclude=without), sort_keys=True, separators=(",", ":"))
 
 

@@ -1,6 +1,6 @@
 """The embedded default backend: every role answered by the closed grammar itself, without a network.
 
-It proposes by learning progress (`embodied.curriculum.proposer`), relabels and judges by predicates
+It proposes by learning progress or as its mode says (`embodied.curriculum.proposer`), relabels and judges by predicates
 (`embodied.language.evidence`), plans over learnt operators (`embodied.planning.search`), judges learning
 curves by statistics (`embodied.curriculum.convergence`) and says in plain words what was done. Stateless but
 for the operators it is given: the same request gives the same reply.
@@ -76,6 +76,7 @@ def _propose(message: roles.ProposeRequest) -> roles.ProposeReply:
         message.records,
         excluded=message.excluded,
         recent=message.recent,
+        gains=message.gains,
         count=message.count,
         seed=message.seed,
         mode=message.mode,

@@ -97,6 +97,7 @@ class Message(BaseModel):
 class ProposeRequest(Message):
     """What was tried so far. ``excluded`` may be goals or English; ``recent`` are the latest proposals.
 
+    ``mode`` is how the embedded proposer chooses; ``gains`` what practice of each schema was paid, for "soar".
     ``frames`` are pictures of the scene, for a backend that sees.
     """
 
@@ -105,7 +106,8 @@ class ProposeRequest(Message):
     recent: tuple[GoalText, ...] = ()
     count: int = Field(default=1, ge=1)
     seed: int = Field(default=0, ge=0)
-    mode: Literal["progress", "uniform"] = "progress"
+    mode: Literal["progress", "uniform", "sec", "soar", "uncertainty"] = "progress"
+    gains: dict[str, tuple[float, ...]] = {}
     frames: Frames = ()
 
 

@@ -133,8 +133,8 @@ class TaskLanguageModel:
 
     def _propose(self, message: roles.ProposeRequest) -> roles.ProposeReply:
         ranked = choose(
-            message.records, excluded=message.excluded, recent=message.recent, count=1 << 30, seed=message.seed,
-            mode=message.mode,
+            message.records, excluded=message.excluded, recent=message.recent, gains=message.gains, count=1 << 30,
+            seed=message.seed, mode=message.mode,
         )  # fmt: skip
         if not ranked:
             return roles.ProposeReply(proposals=())

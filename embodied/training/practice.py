@@ -13,13 +13,15 @@ from dataclasses import dataclass, field
 import numpy as np
 import torch
 
+from embodied.training.rollback import Rollback
 from embodied.training.rollouts import MAX_STEPS, Trial, measure_all
 from envs.observations import FEATURES
 from envs.rewards import REWARD_TERMS
 from envs.vector import ACTIONS, TabletopVectorEnv
+from policies.cloning import fit_mean
 from policies.multi_critic_ppo import MultiCriticPPO, MultiCriticPPOConfig, train_ppo
 
-__all__ = ["PracticeConfig", "PracticeOutcome", "begin", "clone", "fresh", "practise"]
+__all__ = ["PracticeConfig", "PracticeOutcome", "begin", "clone", "fresh", "practise", "refine"]
 
 
 @dataclass(frozen=True)
@@ -39,9 +41,11 @@ class PracticeConfig:
     trials: int = 80  # episodes a candidate start is measured on, shared out over the groundings
     clone_epochs: int = 10
     clone_rows: int = 100_000
+    refine_rate: float = 5e-4  # step size of cloning into a policy that already acts
     learnt: float = 0.97  # success of the last ``settled`` rollouts at which practice has nothing left to teach
     settled: int = 8
     threads: int = 0
+    rollback: bool = False  # go back on updates that did harm (`embodied.training.rollback`)
 
 
 @dataclass
@@ -84,6 +88,38 @@ def clone(features: np.ndarray, actions: np.ndarray, seed: int, config: Practice
     )
     _widen(policy, config)
     return policy
+
+
+def refine(
+    policy: MultiCriticPPO,
+    features: np.ndarray,
+    actions: np.ndarray,
+    goals: list[str],
+    seed: int,
+    config: PracticeConfig,
+) -> tuple[bool, int]:
+    """Clones demonstrations into a policy that already acts: (whether that helped, environment steps of finding out).
+
+    Only the actor's mean changes, and only where more of the same episodes of ``goals`` succeed with it.
+    """
+    tried = MultiCriticPPO(policy.config)
+    tried.load_arrays(policy.arrays())
+    net, limit = tried.networks, 0.85 * policy.config.gripper_limit
+    rows = np.random.default_rng(seed).permutation(len(features))[: config.clone_rows]
+    targets = torch.from_numpy(actions[rows]).clamp(-1.0, 1.0)
+    if limit > 0.0:  # within reach of the squashed mean
+        targets[:, -1].clamp_(-limit, limit)
+    with torch.no_grad():
+        inputs = net.norm(torch.from_numpy(features[rows]))
+    generator = torch.Generator().manual_seed(seed % (1 << 31))
+    fit_mean(net.actor, inputs, targets, config.clone_epochs, 1024, config.refine_rate, generator)
+    n = max(8, config.trials // len(goals))
+    trials = [Trial(goal, n, seed + 17 * k) for k, goal in enumerate(goals)]
+    runs = [measure_all(actor, trials, threads=config.threads) for actor in (policy, tried)]
+    before, after = (sum(run.report.successes for run in of) for of in runs)
+    if after > before:
+        policy.networks.actor.load_state_dict(net.actor.state_dict())
+    return after > before, sum(run.steps for of in runs for run in of)
 
 
 def begin(
@@ -144,6 +180,8 @@ def practise(
     actor = policy.networks.actor
     average = {name: weight.clone() for name, weight in actor.state_dict().items()}
     outcome = PracticeOutcome(policy, MultiCriticPPO(policy.config))
+    delay = math.ceil(MAX_STEPS / config.rollout)
+    guard = Rollback(policy, average, delay) if config.rollback else None
 
     def note(metrics: dict[str, float]) -> bool:
         times = metrics["iteration"] + 1
@@ -154,6 +192,8 @@ def practise(
             outcome.curve.append((int(metrics["steps"]), float(metrics["success"])))
         if on_iteration is not None:
             on_iteration(metrics)
+        if guard is not None:
+            guard.observe(metrics)
         lately = [success for _, success in outcome.curve[-config.settled :]]
         return bool(times >= 2 * config.settled and np.mean(lately) >= config.learnt)
 
@@ -168,6 +208,8 @@ def practise(
     )
     outcome.steps = result.steps
     outcome.metrics = dict(result.metrics[-1])
+    if guard is not None:
+        outcome.metrics["rolled_back"] = guard.times
     outcome.average.load_arrays(policy.arrays())
     outcome.average.networks.actor.load_state_dict(average)
     env.close()

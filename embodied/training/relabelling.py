@@ -41,6 +41,9 @@ def demonstrations(
     observations float32[rows, NX], actions float32[rows, A], ends int64[episodes].
     """
     (literal,) = Goal.parse(goal).final
+    nothing = Demonstrations(np.zeros((0, FEATURES), np.float32), np.zeros((0, actions.shape[1]), np.float32), 0)
+    if not len(ends):
+        return nothing
     facts = np.asarray(observations, np.float64)
     starts = np.concatenate([[0], ends[:-1]])
     first = np.zeros(len(facts), np.int64)  # first row of each row's episode
@@ -53,7 +56,7 @@ def demonstrations(
     spans = [(int(max(first[e], e - horizon)), int(min(last[e], e + AFTER))) for e in events]
     spans = [(a, b) for a, b in spans if b - a > 5]
     if not spans:
-        return Demonstrations(np.zeros((0, FEATURES), np.float32), np.zeros((0, actions.shape[1]), np.float32), 0)
+        return nothing
     rows = np.concatenate([np.arange(a, b) for a, b in spans])
     stretch = np.repeat(np.arange(len(spans)), [b - a for a, b in spans])
     x = facts[rows].copy()

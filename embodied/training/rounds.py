@@ -26,12 +26,12 @@ from embodied.language.roles import RelabelReply, RelabelRequest
 from embodied.planning.execute import carry_out
 from embodied.repertoire import Repertoire, anywhere
 from embodied.skills.gate import Gate, GateConfig, GateDecision, Question
+from embodied.training.curricula import lessons, pay, prepare
 from embodied.training.entries import entry_of
 from embodied.training.kept import KeptStates
 from embodied.training.operator_learning import learn_operator
 from embodied.training.playing import learn_from_play
 from embodied.training.practice import PracticeConfig, begin, clone, practise
-from embodied.training.relabelling import demonstrations
 from embodied.training.rollouts import MAX_STEPS, Trial, measure_all, versions
 from envs.goals import Goal, all_ground_goals, schema_of
 from envs.monitor import STATE_LITERALS, truth_table
@@ -142,6 +142,7 @@ class Worker:
             policy, origin, spent = begin(kin[asked], self.starts(name, kin), self.seed(2), practice)
             before = 0
             self.spend(spent)
+        kept = prepare(self, policy, kin, asked, again=unfinished is not None)
         self.say(
             f"practising {Goal.parse(goal).text()}" + (f" and {len(kin) - 1} kinds like it" if len(kin) > 1 else "")
         )
@@ -149,10 +150,12 @@ class Worker:
         emphasis = max(1, len(others) // (2 * len(kin[asked])))  # the goal asked for gets about a third
         outcome = practise(
             policy, kin[asked] * emphasis + others, config.practice_steps, self.seed(3), practice,
-            warm=before == 0 and origin != "nothing", kept=self.kept.arrays(), kept_share=KEPT_SHARE,
+            warm=before == 0 and origin != "nothing", kept=kept, kept_share=KEPT_SHARE,
             on_iteration=lambda _: self.tell(practice.num_envs * practice.rollout),
         )  # fmt: skip
         journal.state.steps += outcome.steps
+        if config.proposer == "soar":
+            pay(self, [g for found in schemas().values() for g in found], goal, outcome.average)
         directory = journal.directory / "practice" / f"{_slug(name)}-{journal.round}"
         shutil.rmtree(directory, ignore_errors=True)
         directory.parent.mkdir(exist_ok=True)
@@ -230,7 +233,8 @@ class Worker:
 
     @property
     def practice_config(self) -> PracticeConfig:
-        return PracticeConfig(num_envs=max(16, self.config.num_envs), threads=self.config.threads)
+        config = self.config
+        return PracticeConfig(num_envs=max(16, config.num_envs), threads=config.threads, rollback=config.rollback)
 
     @cached_property
     def kept(self) -> KeptStates:
@@ -253,13 +257,10 @@ class Worker:
         found: dict[str, MultiCriticPPO] = {}
         store = self.journal.store
         goals = [goal for found_goals in kin.values() for goal in found_goals]
-        if self.config.use_play and len(store):
-            data = [demonstrations(store.observations, store.actions, store.episode_ends, goal) for goal in goals]
-            count = sum(d.count for d in data)
+        if len(store) and (self.config.use_play or self.config.cloning == "filtered"):
+            features, actions, count, told = lessons(store, goals, self.config.cloning)
             if count >= 8:
-                features = np.concatenate([d.features for d in data])
-                actions = np.concatenate([d.actions for d in data])
-                found[f"{count} relabelled stretches"] = clone(features, actions, self.seed(5), self.practice_config)
+                found[f"{count} {told}"] = clone(features, actions, self.seed(5), self.practice_config)
         for other, row in self.journal.state.practice.items():
             if any("?a" in schema for schema in kin) and ("?a" in other or other == "carry"):
                 found[f"what was practised as {other}"] = MultiCriticPPO.load_training(

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from embodied.curriculum.progress import progress
-from embodied.curriculum.proposer import Record, candidates, choose, readiness
+from embodied.curriculum.proposer import MODES, Record, candidates, choose, readiness
 from envs.goals import Goal, GoalError, all_ground_goals, impossible_reason
 
 SINGLES = [str(goal) for goal in all_ground_goals()]
@@ -55,7 +55,7 @@ def test_progress_sees_change_and_not_the_size_of_a_window() -> None:
         progress([(5, 3)])
 
 
-@given(records, st.integers(0, 1000), st.sampled_from(["progress", "uniform"]))
+@given(records, st.integers(0, 1000), st.sampled_from(MODES))
 @settings(max_examples=60, deadline=None)
 def test_only_permitted_goals_are_proposed_and_a_seed_fixes_them(rows: list[Record], seed: int, mode: str) -> None:
     excluded = ["open the drawer", "on(red, cabinet)", "lift the red block and turn on the lamp"]

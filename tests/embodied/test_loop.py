@@ -55,6 +55,9 @@ def life(tmp_path_factory) -> Path:
     return live(tiny(tmp_path_factory.mktemp("runs")))[0]
 
 
+CHOICES = {"proposer": "soar", "starts": "disagreement", "cloning": "filtered", "rollback": True}
+
+
 def ledger(run: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in (run / runs.LEDGER).read_text(encoding="utf-8").splitlines()]
 
@@ -138,7 +141,7 @@ def test_another_seed_is_another_life(life: Path, tmp_path: Path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("changes", [{"use_play": False}, {"use_gate": False}, {"proposer": "uniform"}])
+@pytest.mark.parametrize("changes", [{"use_play": False}, {"use_gate": False}, {"proposer": "uniform"}, CHOICES])
 def test_the_ablations_live_too(tmp_path: Path, changes: dict[str, Any]):
     run, _ = live(tiny(tmp_path, **changes))
     assert (ledger(run)[0]["kind"] == "play") == changes.get("use_play", True)
