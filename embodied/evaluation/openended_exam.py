@@ -195,7 +195,7 @@ def proposable(goal: Goal) -> bool:
 
 
 def draw(seed: int = SEED, reaches: Callable[[list[Goal]], np.ndarray] | None = None) -> OpenExam:
-    """The exam; ``reaches`` says which of some deep goals the scripted expert carries out (none is drawn without it)."""
+    """The exam; ``reaches`` says which of some deep goals the scripted expert carries out (none: no deep ones)."""
     world, taken = SymbolicWorld(tabletop()), {item.goal for item in instructions()}
     found = [
         pair for k, kind in enumerate(KINDS) for pair in _pairs(world, np.random.default_rng([seed, k]), kind, taken)
