@@ -172,7 +172,7 @@ def _judge(run: Path, context: Context, seed: int, questions: OpenExam) -> dict[
     }
     return {
         "mastered": mastery.distinct(mastered), "every": mastered, "own": len(mastery.distinct(own)),
-        "curve": list(curve.values()), "steps": state["steps"], "exam": exam,
+        "curve": list(curve.values()), "steps": state.get("steps", 0), "exam": exam,
     }  # fmt: skip
 
 

@@ -41,7 +41,7 @@ __all__ = ["DEPTHS", "KINDS", "Asked", "OpenExam", "draw", "examine", "frozen", 
 SEED = 20_261_161
 DEPTHS, EACH = (1, 2, 3, 4, 5, 6), 10
 KINDS, PAIRS = ("contradiction", "stranger", "unreachable"), 16
-TRIES = 20_000
+TRIES = 5_000
 STRANGERS = {  # noun phrase → what there is not, and what there is but cannot be handled so
     "the red block": ("the green block", "the cup", "the lamp", "the cabinet", "the table"),
     "the blue block": ("the yellow block", "the ball", "the drawer", "the lamp"),
@@ -300,7 +300,7 @@ def _contradiction(rng: np.random.Generator) -> tuple[str, Goal, Goal] | None:
 
 def _stranger(rng: np.random.Generator) -> tuple[str, Goal | None, Goal] | None:
     """A sentence with one thing in place of another, such that it cannot be read."""
-    like = _composed(rng, int(rng.integers(1, 3)))
+    like = _composed(rng, 2)
     if like is None:
         return None
     text = like.text()
