@@ -61,6 +61,11 @@ GOAL_EPISODES = 200
 BUDGET = 6 * 3600.0  # seconds after which no further row is begun
 QUICK_ARMS = ("full", "no gate")
 RECOGNISED = 0.95
+REFUSED = {
+    "impossible": "impossible refused",
+    "alike": "possible refused",
+    "able": "impossible refused, of those whose possible like was not",
+}
 
 
 def open_ended(context: Context) -> Measurement:
@@ -167,9 +172,7 @@ def _judge(run: Path, context: Context, seed: int, questions: OpenExam) -> dict[
         repertoire, FRESH + seed, questions, planner=planner_of(config.language, repertoire), alone=alone,
         episodes=_episodes(context), threads=config.threads,
     )  # fmt: skip
-    curve = {
-        int(row["steps"]): [int(row["steps"]), float(row["seconds"]), int(row["count"])] for row in state["mastered"]
-    }
+    curve = {row["steps"]: [row["steps"], row["seconds"], row["count"]] for row in state.get("mastered", ())}
     return {
         "mastered": mastery.distinct(mastered), "every": mastered, "own": len(mastery.distinct(own)),
         "curve": list(curve.values()), "steps": state.get("steps", 0), "exam": exam,
@@ -260,7 +263,7 @@ def _details(table: Table) -> dict[str, Any]:
             "success by depth": {depth: _rate(counts) for depth, counts in success.items()},
             "plans an instruction": {depth: float(np.mean(means)) for depth, means in sorted(plans.items())},
         }
-        for key, called in (("impossible", "impossible refused"), ("alike", "possible refused")):
+        for key, called in REFUSED.items():
             kinds = _pooled(exam["refused"][key] for exam in exams)
             found[name][called] = {kind: _rate(counts) for kind, counts in kinds.items()}
     return found

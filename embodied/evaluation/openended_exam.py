@@ -12,7 +12,8 @@ unreachable     no definition excludes, but no order of skills reaches, nor the 
                 allows: a covered block on the table under one that is lifted, two blocks stacked in the closed drawer
 
 To each there is a possible instruction much like it. One is *refused* where it cannot be read, or has no plan, when it
-is given: before anything moves. A repertoire that can do little refuses much, so both rates are read together.
+is given: before anything moves. A repertoire that can do little refuses much, so both rates are read together, and
+pair by pair.
 """
 
 from __future__ import annotations
@@ -118,7 +119,8 @@ def examine(
     """Success on physics and plans made by depth, and how much of what is impossible, and alike, is refused.
 
     ``planner`` is another than the repertoire's. ``alone`` is a policy that is given the goals themselves, stage by
-    stage, and not planned for: it refuses nothing that can be read. Ready for JSON.
+    stage, and not planned for: it refuses nothing that can be read. ``able`` counts what is impossible only where the
+    possible instruction like it was not refused. Ready for JSON.
     """
     plan = planner or repertoire.planner()
     asked = [Instruction(q.text, q.goal, int(q.about)) for q in questions.deep if q.goal is not None]
@@ -130,17 +132,18 @@ def examine(
     plans: dict[str, list[int]] = {}
     for slot, outcome in outcomes.items():
         plans.setdefault(str(asked[slot // episodes].steps), []).append(len(outcome.plans))
-    parts = {
-        name: _rates(rows, refused(rows, None if alone is not None else plan, seed + k, episodes, repertoire))
-        for k, (name, rows) in enumerate((("impossible", questions.impossible), ("alike", questions.alike)), 1)
-    }
-    success = {
-        depth: {k: part[k] for k in ("successes", "n")} for depth, part in found["rows"][row]["by_steps"].items()
-    }
+    how = plan if alone is None else None
+    impossible = refused(questions.impossible, how, seed + 1, episodes, repertoire)
+    alike = refused(questions.alike, how, seed + 2, episodes, repertoire)
+    by_depth = found["rows"][row]["by_steps"]
     return {
-        "success": success,
+        "success": {depth: {k: part[k] for k in ("successes", "n")} for depth, part in by_depth.items()},
         "plans": {depth: float(np.mean(counts)) for depth, counts in sorted(plans.items())},
-        "refused": parts,
+        "refused": {
+            "impossible": _rates(questions.impossible, impossible),
+            "alike": _rates(questions.alike, alike),
+            "able": _rates(questions.impossible, impossible, ~alike),
+        },
     }
 
 
@@ -175,13 +178,14 @@ def refused(
     return found
 
 
-def _rates(rows: Sequence[Asked], refusals: np.ndarray) -> dict[str, list[int]]:
-    """Kind → [refused, asked]."""
+def _rates(rows: Sequence[Asked], refusals: np.ndarray, among: np.ndarray | None = None) -> dict[str, list[int]]:
+    """Kind → [refused, asked], of those in ``among`` (bool like ``refusals``), or all."""
     found: dict[str, list[int]] = {}
-    for row, of in zip(rows, refusals, strict=True):
+    counted = np.ones_like(refusals) if among is None else among
+    for row, of, these in zip(rows, refusals, counted, strict=True):
         counts = found.setdefault(row.about, [0, 0])
-        counts[0] += int(of.sum())
-        counts[1] += of.size
+        counts[0] += int((of & these).sum())
+        counts[1] += int(these.sum())
     return found
 
 

@@ -205,6 +205,7 @@ def test_an_exam_counts_success_plans_and_refusals(monkeypatch: pytest.MonkeyPat
     assert found["success"] == {str(depth): {"successes": 0, "n": 1} for depth in exams.DEPTHS}
     assert found["plans"] == {str(depth): 0.0 for depth in exams.DEPTHS}
     assert found["refused"]["alike"] == {kind: [1, 1] for kind in exams.KINDS}  # it can do nothing at all
+    assert found["refused"]["able"] == {kind: [0, 0] for kind in exams.KINDS}
     from envs.observations import FEATURES
 
     alone = exams.examine(Repertoire(), 3, few, alone=RandomPolicy(FEATURES, 5), episodes=1, threads=1)
@@ -229,7 +230,10 @@ def row(mastered: int, refused: int = 48) -> dict[str, Any]:
         "mastered": [f"goal {k}" for k in range(mastered)], "curve": [[100, 2.0, mastered]],
         "exam": {
             "success": {"1": {"successes": 3, "n": 4}}, "plans": {"1": 1.5},
-            "refused": {"impossible": {"stranger": [refused, 48]}, "alike": {"stranger": [2, 48]}},
+            "refused": {
+                key: {"stranger": counts}
+                for key, counts in (("impossible", [refused, 48]), ("alike", [2, 48]), ("able", [9, 46]))
+            },
         },
     }  # fmt: skip
 
