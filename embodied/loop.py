@@ -22,9 +22,10 @@ from embodied.journal import Journal
 from embodied.language.base import LanguageModel, LMRequest
 from embodied.language.roles import Proposal, ProposeReply, ProposeRequest
 from embodied.language.selection import agent_of
+from embodied.language.skill_plans import planner_of
 from embodied.progress import Progress, duration
-from embodied.repertoire import Repertoire
-from embodied.training.rounds import COMPOSED, Worker, schemas, weak_links
+from embodied.training.families import repertoire_of, schemas
+from embodied.training.rounds import COMPOSED, Worker, weak_links
 
 __all__ = ["run"]
 
@@ -42,7 +43,7 @@ def run(config: RunConfig, console: Console | None = None) -> Path:
     _threads(config.threads)
     directory = Path(config.out) / config.name
     _claim(directory, config)
-    journal = Journal.open(directory, config.gate.threshold if config.use_gate else 0.0)
+    journal = Journal.open(directory, config.threshold)
     state = journal.state
     try:
         with Progress(config.steps, start=state.steps, console=console) as progress:
@@ -105,7 +106,7 @@ def _propose(agent: LanguageModel, journal: Journal, config: RunConfig) -> tuple
         instead = f" Said by {result.backend}, as {result.degraded}"
         return tuple(p.model_copy(update={"reason": p.reason + instead}) for p in result.value.proposals)
 
-    if len(mastered) >= 3 and journal.round % PLAN_EVERY == 0:
+    if len(mastered) >= 3 and journal.round % PLAN_EVERY == 0 and "skills" not in config.without:
         only = [record if record.goal in mastered else Record(record.goal, (), "frozen") for record in records]
         pairs = ask(COMPOSED, only)
         if pairs:
@@ -132,13 +133,16 @@ def _finish(journal: Journal, config: RunConfig, console: Console) -> None:
     from embodied.viz import gather
 
     state, directory = journal.state, journal.directory
-    repertoire = Repertoire.load(journal.library, state.operators)
+    repertoire = repertoire_of(config, journal.library, state.operators)
     if config.heldout_episodes and not (directory / runs.HELDOUT).is_file():
         console.print("examining on the held-out instructions", highlight=False)
         from policies import load_policy
 
         play = load_policy(directory / state.play) if state.play else None
-        result = exam(repertoire, play, config.seed + 500_000, episodes=config.heldout_episodes, threads=config.threads)
+        result = exam(
+            repertoire, play, config.seed + 500_000, config.heldout_episodes, threads=config.threads,
+            planner=planner_of(config.language, repertoire),
+        )  # fmt: skip
         replace_file(directory / runs.HELDOUT, (json.dumps(result, indent=1, sort_keys=True) + "\n").encode())
     if repertoire.actors and not gather.kept(directory):
         console.print("filming", highlight=False)

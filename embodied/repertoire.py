@@ -55,21 +55,30 @@ class Repertoire:
     acts: dict[str, str] = field(default_factory=dict)  # admitted goal → the name in ``actors`` of what carries it out
 
     @classmethod
-    def load(cls, library: SkillLibrary, operators: Mapping[str, Any]) -> Repertoire:
+    def load(
+        cls, library: SkillLibrary, operators: Mapping[str, Any], family: Callable[[str], str] | None = None
+    ) -> Repertoire:
         """From an open library and the loop's operator counts (schema → `Operator.to_dict`).
 
         Each goal is carried out by the admitted version that was steadiest wherever experience had left the world; the
-        version that serves most of a schema's goals acts under the schema's own name.
+        version that serves most of a schema's goals acts under the schema's own name. With ``family`` (of a schema)
+        the youngest version of a family acts for all its goals instead, whatever it forgot.
         """
         from policies import load_policy
 
         found: dict[str, dict[str, list[Any]]] = {}  # schema → goal → admitted skills, oldest first
+        youngest: dict[str, Any] = {}  # family → skill
         for row in sorted(library.status(), key=lambda row: (row.created_round, row.version)):
             if row.status == "admitted" and (skill := library.skill(row.version)).artifact:
                 found.setdefault(row.schema, {}).setdefault(row.goal, []).append(skill)
+                if family is not None:
+                    youngest[family(row.schema)] = skill
         out, loaded = cls(), {}
         for schema, goals in sorted(found.items()):
-            chosen = {goal: _steadiest(skills, goal) for goal, skills in goals.items()}
+            chosen = {
+                goal: _steadiest(skills, goal) if family is None else youngest[family(schema)]
+                for goal, skills in goals.items()
+            }
             serves = Counter(skill.version for skill in chosen.values())
             skills = {skill.version: skill for skill in chosen.values()}
             for version in sorted(serves, key=lambda v: (serves[v], skills[v].created_round, v), reverse=True):

@@ -139,6 +139,10 @@ class LanguageConfig(Checked):
             raise ConfigError("language.backend = 'replay' needs language.cassette, the file to answer from")
 
 
+WITHOUT = ("operators", "relabeler", "regression", "proof", "skills")  # parts of the loop; see `RunConfig.without`
+ONCE = 0.2  # what the Wilson lower bound of one success in one episode reaches
+
+
 @dataclass
 class RunConfig(Checked):
     """``embodied run``: one life, from an empty library to a repertoire."""
@@ -160,6 +164,8 @@ class RunConfig(Checked):
     practice_steps: int = option(400_000, "environment steps of practice a round", low=1)
     use_play: bool = option(True, "learn from play first; false starts practice from nothing")
     use_gate: bool = option(True, "admit only what is proved; false keeps whatever practice ends with")
+    candidates: int = option(1, "the gate picks from: 1 practice's average; 2 and what it ended with", low=1, high=2)
+    without: list[str] = option(list, f"parts left out (docs/open-ended.md), of: {', '.join(WITHOUT)}")
     gate: GateConfig = option(GateConfig, "")
     language: LanguageConfig = option(LanguageConfig, "")
     heldout_episodes: int = option(5, "episodes each held-out instruction at the end; 0: none", low=0)
@@ -170,6 +176,16 @@ class RunConfig(Checked):
         super().__post_init__()
         if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", self.name):
             raise ConfigError(f"name = {self.name!r} is no folder name: use letters, digits, . _ and -")
+        wrong = [part for part in self.without if part not in WITHOUT]
+        if wrong:
+            raise ConfigError(f"without = [{', '.join(self.without)}] must name parts among: {', '.join(WITHOUT)}")
+
+    @property
+    def threshold(self) -> float:
+        """The lower bound that evidence must reach: the gate's, where there is one."""
+        if not self.use_gate:
+            return 0.0
+        return ONCE if "proof" in self.without else self.gate.threshold
 
 
 # those of embodied.training.discovery and policies.discovery, named here so that help is quick

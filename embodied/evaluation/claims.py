@@ -273,6 +273,8 @@ for _claim in (
           ">=", 6, "skills", f"{_EVALUATION}.slim_library_claims:skill_library", "40,000 steps", quick_target=0),
     Claim("slim.d", "a block put to a spot: PPO over frozen skills beyond the best flat learner at equal steps in all",
           ">", 0.0, "success more", f"{_EVALUATION}.slim_use_claims:hierarchy", "15,000 steps", quick_target=-2.0),
+    Claim("library.a", "goals the full open-ended loop masters beyond the best arm that lacks a part of it; its exam",
+          ">", 0.0, "goals more", f"{_EVALUATION}.openended_claims:open_ended", "smoke, two arms", quick_target=-30.0),
     Claim("library.b", "planted edits: share of 100 bad ones admitted; beside it good ones rejected and what is lost",
           "<=", 0.02, "false accepts", f"{_EVALUATION}.gate_claims:planted_edits", "23 edits, the same bank"),
     Claim("slim.e", "a whole training step with three critics over one with one; PPO and SAC over stable-baselines3's",

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from gymnasium.vector import AutoresetMode
 
-from embodied.planning.execute import carry_out, draw_starts, make_env, step_budget, wait
+from embodied.planning.execute import Outcome, PlanFunction, carry_out, draw_starts, make_env, step_budget, wait
 from embodied.skills.statistics import wilson
 from embodied.training.rollouts import Actor, versions
 from envs.goals import Goal, GoalError, parse_instruction
@@ -76,6 +76,8 @@ class _Sitting:
     threads: int
     tick: Callable[[], None]
     reasons: dict[int, str] = field(default_factory=dict)  # slot -> why the agent failed
+    planner: PlanFunction | None = None
+    outcomes: dict[int, Outcome] = field(default_factory=dict)  # slot -> what came of the agent's plans
 
     @property
     def goals(self) -> list[Goal]:
@@ -93,13 +95,17 @@ def exam(
     *,
     questions: Sequence[Instruction] | None = None,
     tick: Callable[[], None] | None = None,
+    planner: PlanFunction | None = None,
+    outcomes: dict[int, Outcome] | None = None,
 ) -> dict[str, Any]:
     """Every instruction, ``episodes`` times, for each of ``rows``; without a play policy its row is left out.
 
     Returns, ready for JSON: ``rows`` {row: {successes, n, rate, lower, upper, by_steps: {"2": …, "3": …}}}
     with Wilson intervals, ``instructions`` [{instruction, goal, steps, successes: {row: int},
     episodes: {row: [bool]}, reasons: {why the agent failed: times}}], ``versions``, ``seed``. ``tick`` is
-    called at every control step. Raises ExamError for an unknown row or too few episodes.
+    called at every control step. ``planner`` is another than the repertoire's. ``outcomes`` is filled with what came of
+    each slot's plans (its number is the instruction's times ``episodes``, plus the episode's); one whose sentence was
+    not read has none. Raises ExamError for an unknown row or too few episodes.
     """
     unknown = [row for row in rows if row not in ROWS]
     if unknown:
@@ -111,11 +117,13 @@ def exam(
     world = make_env((), len(slots), threads)
     states = draw_starts(world, [question.goal for question in slots], seed)
     world.close()
-    sitting = _Sitting(slots, states, seed, replans, threads, tick or (lambda: None))
+    sitting = _Sitting(slots, states, seed, replans, threads, tick or (lambda: None), planner=planner)
     found: dict[str, np.ndarray] = {}
     for row in rows:
         if row == "loop":
             found[row] = _agent(sitting, repertoire)
+            if outcomes is not None:
+                outcomes |= sitting.outcomes
         elif row != "play" or play_policy is not None:
             found[row] = _alone(sitting, row, play_policy)
     table = {row: success.reshape(len(asked), episodes) for row, success in found.items()}
@@ -146,9 +154,10 @@ def _agent(sitting: _Sitting, repertoire: Repertoire) -> np.ndarray:
         sitting.tick()
 
     outcomes, _ = carry_out(
-        [read[i] for i in rows], repertoire.actors, repertoire.planner(), sitting.seed,
+        [read[i] for i in rows], repertoire.actors, sitting.planner or repertoire.planner(), sitting.seed,
         replans=sitting.replans, threads=sitting.threads, on_step=follow, state=sitting.states[rows],
     )  # fmt: skip
+    sitting.outcomes = dict(zip(rows, outcomes, strict=True))
     for i, outcome, step in zip(rows, outcomes, first, strict=True):
         success[i] = step <= outcome.steps
         if not success[i]:

@@ -150,7 +150,7 @@ def kill_and_resume(context: Context) -> Measurement:
         moments.append(moment)
         context.say(f"killed after {moment:.1f} s of {whole:.1f} s")
         opened += _intact(run)
-        _end(command, log)
+        end(command, log)
         equal += runs.digests(run) == expected
     conditions = {"after every kill the library and the store open": opened == kills}
     details = {"moments_s": moments, "whole_s": whole, "digests": expected}
@@ -194,7 +194,7 @@ def _twins(given: tuple[Path, ...]) -> tuple[tuple[int, ...], list[tuple[Path, .
 def _live(context: Context, preset: str, seed: int, *overrides: str, label: str = "run") -> Path:
     """Make a run of its own and wait for its end."""
     command, log, run = _command(context, preset, seed, *overrides, label=label)
-    _end(command, log)
+    end(command, log)
     return run
 
 
@@ -208,7 +208,7 @@ def _command(context: Context, preset: str, seed: int, *overrides: str, label: s
     return command, context.out / f"{name}.log", context.out / name
 
 
-def _end(command: list[str], log: Path) -> None:
+def end(command: list[str], log: Path) -> None:
     """Run a command to its end. Raises ClaimError where it fails."""
     with log.open("ab") as out:
         code = subprocess.run(command, stdout=out, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL).returncode

@@ -193,33 +193,22 @@ def _details(found: dict[int, dict[str, Any]]) -> dict[str, Any]:
 
 def _in_run(model: TaskLM, run: Path) -> dict[str, Any]:
     """Frozen instructions carried out with a run's skills, from equal starts: planned by the model or the planner."""
-    from embodied.language.base import LMRequest
-    from embodied.language.roles import PlanReply, PlanRequest
+    from embodied.language.skill_plans import asked
     from embodied.language.task_lm import TaskLanguageModel
-    from embodied.planning.execute import PlanFunction, Step, carry_out
-    from embodied.repertoire import Repertoire, anywhere
-    from envs.goals import Goal
+    from embodied.planning.execute import PlanFunction, carry_out
+    from embodied.repertoire import Repertoire
 
     with runs.library(run) as library:
         last = library.last_round
         repertoire = Repertoire.load(library, last.state["operators"] if last else {})
+    degraded: list[str] = []
     agent = TaskLanguageModel(model, repertoire.operators)
-    world = SymbolicWorld(repertoire.operators, repertoire.allows)
-    allowed, degraded = tuple(map(str, world.goals)), [0, 0]
-
-    def search(facts: Any, rest: Goal, failed: Any) -> list[Step] | str:
-        message = PlanRequest(goal=str(rest), facts=dict(facts), allowed=allowed)
-        result = agent.complete(LMRequest("plan", message, PlanReply))
-        degraded[0] += bool(result.degraded)
-        degraded[1] += 1
-        if result.value.explanation:
-            return result.value.explanation
-        return [Step(repertoire.acts[anywhere(Goal.parse(s.goal))], s.goal) for s in result.value.steps]
-
     goals = [item.goal for item in instructions()]
     found: dict[str, Any] = {}
-    plans: dict[str, PlanFunction] = {NAME: search, "planner": repertoire.planner()}
+    plans: dict[str, PlanFunction] = {
+        NAME: asked(agent, repertoire, degraded.append), "planner": repertoire.planner()
+    }  # fmt: skip
     for name, plan in plans.items():
         outcomes, _ = carry_out(goals, repertoire.actors, plan, START_SEED)
         found[name] = [sum(outcome.success for outcome in outcomes), len(outcomes)]
-    return found | {"plans of the planner in place of the model's": degraded}
+    return found | {"plans of the planner in place of the model's": [sum(map(bool, degraded)), len(degraded)]}

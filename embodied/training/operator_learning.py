@@ -38,12 +38,13 @@ def learn_operator(
     taken: Iterable[str] = (),
     naming: Naming | None = None,
     on_steps: Callable[[int], None] | None = None,
+    declared: bool = False,
 ) -> tuple[Operator, dict[str, list[int]]]:
     """The operator of a schema from executions of its goals, and goal → [successes, n] of those not experiments.
 
     To every execution that a trial asks for there are `EXPERIMENTS`. ``kept`` lends states to begin from and is
     given those that the executions end in. ``taken`` are predicates (as text) invented for other schemas, whose names
-    mean those.
+    mean those. ``declared``: the operator stays as its goal declares it, and no experiment is made.
     """
 
     def ordinary(asked: Sequence[Trial], keeping: KeptStates | None) -> list[Measured]:
@@ -58,6 +59,8 @@ def learn_operator(
             for t in asked
         ]
 
+    if declared:
+        return Operator(schema), _rates(trials, ordinary(trials, kept))
     batches = tested(trials)
     first = ordinary(trials, kept)
     batches += [_batch(t.goal, one) for t, one in zip(trials, first, strict=True)]
@@ -73,7 +76,7 @@ def learn_operator(
     found = invent(schema, _lifted(schema, batches), fresh, taken=names, naming=naming)
     operator = Operator(schema, invented=[found] if found is not None else [])
     count(operator, [*batches, *again])
-    return operator, {t.goal: [one.report.successes, one.report.n] for t, one in zip(trials, first, strict=True)}
+    return operator, _rates(trials, first)
 
 
 def count(operator: Operator, batches: Sequence[Batch]) -> None:
@@ -83,6 +86,10 @@ def count(operator: Operator, batches: Sequence[Batch]) -> None:
         before, after = (symbolic_state(facts, operator.invented) for facts in (start, end))
         for one, other, reached in zip(before, after, success, strict=True):
             operator.observe(parsed, one, other, bool(reached))
+
+
+def _rates(trials: Sequence[Trial], found: Sequence[Measured]) -> dict[str, list[int]]:
+    return {t.goal: [one.report.successes, one.report.n] for t, one in zip(trials, found, strict=True)}
 
 
 def _batch(goal: str, found: Measured) -> Batch:

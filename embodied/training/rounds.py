@@ -23,48 +23,31 @@ from embodied.data.store import BrokenEpisodeError
 from embodied.journal import Journal
 from embodied.language.base import LanguageModel, LMRequest
 from embodied.language.roles import RelabelReply, RelabelRequest
+from embodied.language.skill_plans import planner_of
 from embodied.planning.execute import carry_out
-from embodied.repertoire import Repertoire, anywhere
+from embodied.repertoire import anywhere
 from embodied.skills.gate import Gate, GateConfig, GateDecision, Question
 from embodied.training.curricula import lessons, pay, prepare
 from embodied.training.entries import entry_of
+from embodied.training.families import family_of, repertoire_of, schemas
 from embodied.training.kept import KeptStates
 from embodied.training.operator_learning import learn_operator
 from embodied.training.playing import learn_from_play
 from embodied.training.practice import PracticeConfig, begin, clone, practise
 from embodied.training.rollouts import MAX_STEPS, Trial, measure_all, versions
-from envs.goals import Goal, all_ground_goals, schema_of
+from envs.goals import Goal, schema_of
 from envs.monitor import STATE_LITERALS, truth_table
 from envs.playroom.play import ScriptedPlay, play_env
 from envs.vector import ENV_ID
 from policies.multi_critic_ppo import MultiCriticPPO
 
-__all__ = ["COMPOSED", "Worker", "family", "schemas", "weak_links"]
+__all__ = ["COMPOSED", "Worker", "weak_links"]
 
 RECORDED = 16  # episodes of each measured set that are kept whole
 EXECUTIONS = 120  # that an operator learns from, a goal: from free starts and kept states; experiments are more
 KEPT_SHARE = 0.5  # of a practice's episodes begin in kept states, where there are any
 TRIED, STEADY = 4, 0.9  # attempts within plans, and the success rate from which a skill needs no mending
 COMPOSED = 96  # instructions carried out in a plan round
-
-
-def schemas() -> dict[str, list[str]]:
-    """Every practised schema → its ground goals."""
-    found: dict[str, list[str]] = {}
-    for goal in all_ground_goals():
-        found.setdefault(schema_of(goal), []).append(str(goal))
-    return found
-
-
-CARRYING = frozenset({"placed", "on", "inside", "left_of", "in_front_of", "next_to"})
-
-
-def family(schema: str) -> str:
-    """What is practised together: all that carries a block to a target shares one policy, the rest stands alone.
-
-    Such goals differ in the target that the features hold, not in what has to be done: each is practice for the rest.
-    """
-    return "carry" if schema.split("(")[0] in CARRYING else schema
 
 
 def weak_links(chained: Mapping[str, Sequence[float]]) -> dict[str, float]:
@@ -87,12 +70,19 @@ class Worker:
         key = (self.journal.round, *words)
         return int(np.random.SeedSequence(self.config.seed, spawn_key=key).generate_state(1, np.uint64)[0] >> 17)
 
+    def lacks(self, part: str) -> bool:
+        """Whether a part of the loop is left out (`RunConfig.without`)."""
+        return part in self.config.without
+
     @property
     def gate_config(self) -> GateConfig:
         gate = self.config.gate
+        threshold = self.config.threshold
         if not self.config.use_gate:  # the ablation: whatever practice ends with is kept after a glance
-            return GateConfig(0.0, gate.screen, 1, 1, 1)
-        return GateConfig(gate.threshold, gate.screen, gate.n, gate.confirm, max(1, gate.n // 2))
+            return GateConfig(threshold, gate.screen, 1, 1, 1)
+        if self.lacks("proof"):
+            return GateConfig(threshold, 1, 1, 1, 1)
+        return GateConfig(threshold, gate.screen, gate.n, gate.confirm, max(1, gate.n // 2))
 
     def spend(self, steps: int) -> None:
         self.journal.state.steps += steps
@@ -115,7 +105,7 @@ class Worker:
         with journal.library.round(journal.round) as tx:
             self.say("measuring what play taught")
             admitted: list[str] = []
-            for schema, decisions in self.decide(policy, schemas()).items():
+            for schema, decisions in self.decide([policy], schemas()).items():
                 self.remember(schema, decisions, steps=journal.state.steps)
                 admitted += self.admit(tx, schema, policy, decisions, None, {"from": "play"})
             journal.note(
@@ -131,8 +121,8 @@ class Worker:
         """
         journal, config = self.journal, self.config
         asked = schema_of(Goal.parse(goal))
-        name = family(asked)
-        kin = {schema: goals for schema, goals in schemas().items() if family(schema) == name}
+        name = family_of(config, asked)
+        kin = {schema: goals for schema, goals in schemas().items() if family_of(config, schema) == name}
         practice = self.practice_config
         unfinished = journal.state.practice.get(name)
         if unfinished is not None:
@@ -147,7 +137,7 @@ class Worker:
             f"practising {Goal.parse(goal).text()}" + (f" and {len(kin) - 1} kinds like it" if len(kin) > 1 else "")
         )
         others = [other for schema, goals in kin.items() if schema != asked for other in goals]
-        emphasis = max(1, len(others) // (2 * len(kin[asked])))  # the goal asked for gets about a third
+        emphasis = 1 if self.lacks("skills") else max(1, len(others) // (2 * len(kin[asked])))  # asked: about a third
         outcome = practise(
             policy, kin[asked] * emphasis + others, config.practice_steps, self.seed(3), practice,
             warm=before == 0 and origin != "nothing", kept=kept, kept_share=KEPT_SHARE,
@@ -171,12 +161,14 @@ class Worker:
         with journal.library.round(journal.round) as tx:
             due = {schema: goals for schema, goals in kin.items() if schema == asked or not settled.issuperset(goals)}
             self.say(f"gating {asked}" + (f" and {len(due) - 1} kinds like it" if len(due) > 1 else ""))
-            for schema, decisions in self.decide(outcome.average, due).items():
+            candidates = [outcome.average, outcome.policy][: config.candidates]
+            for schema, decisions in self.decide(candidates, due).items():
                 self.remember(schema, decisions, steps=journal.state.steps)
                 parent = next((mastered[d.goal] for d in decisions if d.goal in mastered), None)
-                gained += self.admit(
-                    tx, schema, outcome.average, decisions, parent, {"from": origin, "steps": before + outcome.steps}
-                )
+                made = {"from": origin, "steps": before + outcome.steps}
+                for k in sorted({d.winner for d in decisions}):  # goals may differ in which candidate does best
+                    won = [d for d in decisions if d.winner == k]
+                    gained += self.admit(tx, schema, candidates[k], won, parent, made)
                 results += [f"{d.goal} {d.winner_reports[0].report.rate:.0%}" for d in decisions]
                 reasons += [f"{d.goal}: {d.reason}" for d in decisions]
             for other in (text for goals in kin.values() for text in goals):  # what was said of the one before
@@ -198,23 +190,26 @@ class Worker:
     def plan_round(self, goals: list[str], why: str) -> None:
         """Carries out composed goals by plan; operators learn from every execution."""
         journal = self.journal
-        repertoire = Repertoire.load(journal.library, journal.state.operators)
+        repertoire = repertoire_of(self.config, journal.library, journal.state.operators)
+        plans = planner_of(self.config.language, repertoire)
         parsed = [Goal.parse(goal) for goal in goals]
         self.say(f"composing: {parsed[0].text()}")
         outcomes, steps = carry_out(
-            parsed, repertoire.actors, repertoire.planner(), self.seed(4), replans=1, threads=self.config.threads,
+            parsed, repertoire.actors, plans, self.seed(4), replans=1, threads=self.config.threads,
             kept=self.kept, inventions=repertoire.inventions,
         )  # fmt: skip
         self.spend(steps)
         chained = {goal: [s / 2, n / 2] for goal, (s, n) in journal.state.chained.items() if n > 1}
         used = [option for outcome in outcomes for option in outcome.options]
         for option in used:
-            repertoire.observe(option.goal, option.start, option.end, option.success)
+            if not self.lacks("operators"):
+                repertoire.observe(option.goal, option.start, option.end, option.success)
             counts = chained.setdefault(anywhere(Goal.parse(option.goal)), [0.0, 0.0])
             counts[0] += option.success and not option.disturbed
             counts[1] += 1
         journal.state.chained = chained
-        journal.state.operators |= {schema: op.to_dict() for schema, op in repertoire.operators.items()}
+        if not self.lacks("operators"):
+            journal.state.operators |= {schema: op.to_dict() for schema, op in repertoire.operators.items()}
         done = sum(outcome.success for outcome in outcomes)
         for goal in dict.fromkeys(goals):
             of = [o for o in outcomes if o.goal == goal]
@@ -257,7 +252,8 @@ class Worker:
         found: dict[str, MultiCriticPPO] = {}
         store = self.journal.store
         goals = [goal for found_goals in kin.values() for goal in found_goals]
-        if len(store) and (self.config.use_play or self.config.cloning == "filtered"):
+        relabelled = self.config.use_play and not self.lacks("relabeler")
+        if len(store) and (relabelled or self.config.cloning == "filtered"):
             features, actions, count, told = lessons(store, goals, self.config.cloning)
             if count >= 8:
                 found[f"{count} {told}"] = clone(features, actions, self.seed(5), self.practice_config)
@@ -268,8 +264,8 @@ class Worker:
                 )
         return found
 
-    def decide(self, policy: Any, kinds: Mapping[str, list[str]]) -> dict[str, list[GateDecision]]:
-        """Screens, gates and confirms a policy on each schema's goals, all at once; keeps some of the episodes."""
+    def decide(self, policies: Sequence[Any], kinds: Mapping[str, list[str]]) -> dict[str, list[GateDecision]]:
+        """Screens policies, gates and confirms the best on each schema's goals, all at once; keeps some episodes."""
 
         def evaluate(candidate: Any, questions: Sequence[Question]) -> list[EvalReport]:
             trials = [Trial(*question, record=RECORDED) for question in questions]
@@ -281,7 +277,7 @@ class Worker:
 
         gate = Gate(evaluate, self.config.seed, self.gate_config)
         goals = [goal for of_one in kinds.values() for goal in of_one]
-        made = iter(gate.decide_all(goals, [policy], round=self.journal.round))
+        made = iter(gate.decide_all(goals, policies, round=self.journal.round))
         return {schema: [next(made) for _ in of_one] for schema, of_one in kinds.items()}
 
     def remember(self, schema: str, decisions: list[GateDecision], steps: int) -> None:
@@ -313,7 +309,7 @@ class Worker:
         others = [kept for name, kept in self.journal.state.operators.items() if name != schema]
         operator, executed = learn_operator(
             policy, schema, trials, self.kept, threads=self.config.threads, on_steps=self.spend,
-            taken=[text for kept in others for text in kept.get("invented", ())],
+            taken=[text for kept in others for text in kept.get("invented", ())], declared=self.lacks("operators"),
         )  # fmt: skip
         entry = entry_of(self.agent, operator, admitted[0], executed, MAX_STEPS)
         with tempfile.TemporaryDirectory() as scratch:
@@ -325,7 +321,8 @@ class Worker:
             )  # fmt: skip
         tx.add_decision(skill.version, *decisions)
         tx.count(operator.counts())
-        self.journal.state.operators[schema] = operator.to_dict()
+        if not self.lacks("operators"):
+            self.journal.state.operators[schema] = operator.to_dict()
         count = len(self.journal.library.mastered())
         state = self.journal.state
         state.mastered.append({"steps": state.steps, "seconds": state.seconds, "count": count})
@@ -350,7 +347,7 @@ class Worker:
     def relabel(self, episodes: list[Episode]) -> None:
         """Counts the goals that episodes reached, whatever they were meant for."""
         literals = tuple(str(literal) for literal in STATE_LITERALS)
-        for episode in episodes:
+        for episode in () if self.lacks("relabeler") else episodes:
             message = RelabelRequest(literals=literals, truth=truth_table(episode.observations))
             for found in self.agent.complete(LMRequest("relabel", message, RelabelReply)).value.reached:
                 self.journal.state.reached[found.goal] = self.journal.state.reached.get(found.goal, 0) + 1

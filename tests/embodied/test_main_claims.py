@@ -99,7 +99,7 @@ def test_a_process_is_really_killed_and_resumed(tmp_path: Path, monkeypatch: pyt
 def test_a_run_that_fails_is_said_to_fail(tmp_path: Path):
     log = tmp_path / "log"
     with pytest.raises(ClaimError, match=f"exit code 3; its output is in {log}"):
-        main_claims._end([sys.executable, "-c", "print('why'); raise SystemExit(3)"], log)
+        main_claims.end([sys.executable, "-c", "print('why'); raise SystemExit(3)"], log)
     assert log.read_text() == "why\n"
 
 
