@@ -14,6 +14,7 @@ What it broke near becomes lessons: literals under which the schema must not be 
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -106,12 +107,50 @@ def judge(
     )  # fmt: skip
 
 
-def teach(tx: Writer, schema: str, consensus: Consensus, *, principal: str = LOCAL) -> None:
-    """Record the comparison as a decision about the candidate, and its lessons for the planner."""
-    numbers = {
+def alone(
+    candidate: str,
+    goal: str,
+    execute: Execute,
+    near: Any,
+    random: Any,
+    facts: Sequence[str],
+    *,
+    learn: Callable[..., Sequence[tuple[str, ...]]] | None = None,
+) -> Consensus:
+    """As `judge`, of a candidate for a ground goal without neighbours: in how many of the states it changes a fact that
+    shares no thing with the goal, for which `ALONE` is taken as honest.
+    """
+    close, far = (_run((candidate,), execute, states, facts)[0] for states in (near, random))
+    bystanders = np.array([not _things(goal) & _things(name) for name in facts])
+    changed = [(before != after) & bystanders for before, after in (close, far)]
+    found = [_test([marks], facts) for marks in changed]
+    flagged = any(part.p < LEVEL for part in found)
+    words = [f"{part.count} of {part.n} {where} (p = {part.p:.2g})"
+             for where, part in zip(("near its preconditions", "in random contexts"), found, strict=True)]  # fmt: skip
+    lessons = tuple(learn(*close, np.any(changed[0], axis=1))) if learn is not None and flagged else ()
+    return Consensus(
+        candidate, (), found[0], found[1], flagged,
+        f"{'flagged' if flagged else 'leaves alone what is not its business'}: without a neighbour, it changes things "
+        f"that its goal does not speak of in {' and '.join(words)}", lessons,
+    )  # fmt: skip
+
+
+def _things(text: str) -> set[str]:
+    """The things that a goal or a fact names."""
+    return {name for arguments in re.findall(r"\(([^()]*)\)", text) for name in re.split(r",\s*", arguments)}
+
+
+def numbers_of(consensus: Consensus) -> dict[str, Any]:
+    """What was counted, as JSON values."""
+    return {
         name: {"count": part.count, "n": part.n, "rate": part.rate, "p": part.p, "facts": dict(part.facts)}
         for name, part in (("near", consensus.near), ("random", consensus.random))
     }
+
+
+def teach(tx: Writer, schema: str, consensus: Consensus, *, principal: str = LOCAL) -> None:
+    """Record the comparison as a decision about the candidate, and its lessons for the planner."""
+    numbers = numbers_of(consensus)
     verdict = "flagged" if consensus.flagged else "agrees"
     head = tx.library.head.id
     tx.add_gate_decision(f"consensus: {schema}", head, [consensus.candidate], numbers, verdict, consensus.verdict)
@@ -139,9 +178,12 @@ def contexts_of(goal: str, facts: Sequence[str]) -> Callable[..., list[tuple[str
     return learn
 
 
-def simulated(library: SkillLibrary, goal: str, *, threads: int = 0) -> tuple[Execute, tuple[str, ...]]:
+def simulated(
+    library: SkillLibrary, goal: str, *, threads: int = 0, on_steps: Callable[[int], None] | None = None
+) -> tuple[Execute, tuple[str, ...]]:
     """The playroom's `Execute` for a goal, and the names of its facts. States are (n, seed, free): resets 0 … n-1 under
-    a seed, near the goal's preconditions or, where free, anywhere; the same for every version.
+    a seed, near the goal's preconditions or, where free, anywhere; the same for every version. ``on_steps`` hears of
+    environment steps.
     """
     from embodied.training.rollouts import measure
     from envs.monitor import STATE_LITERALS, truth_table
@@ -154,7 +196,7 @@ def simulated(library: SkillLibrary, goal: str, *, threads: int = 0) -> tuple[Ex
         if skill.artifact not in policies:
             policies[skill.artifact] = load_policy(library.artifact(skill))
         n, seed, free = states
-        seen = measure(policies[skill.artifact], goal, n, seed, free_starts=free, threads=threads)
+        seen = measure(policies[skill.artifact], goal, n, seed, free_starts=free, threads=threads, on_steps=on_steps)
         return truth_table(seen.start), truth_table(seen.end)
 
     return execute, tuple(map(str, STATE_LITERALS))
