@@ -80,7 +80,7 @@ def faults(context: Context) -> Measurement:
     context.say(", ".join(f"{name}: {points:+.1f}" for name, points in below.items()))
     workshop = Workshop(context.out / "library.c", context.seed, context.say)
     kinds = cycle(KINDS)
-    shares = {"20 %": (6, 2)} if quick else SHARES
+    shares = {"33 %": (4, 2)} if quick else SHARES
     packs = {
         name: spread(workshop, Spread(honest, poison, TRIES // len(shares), 60 if quick else 100), kinds, context)
         for name, (honest, poison) in shares.items()

@@ -15,6 +15,7 @@ noise on their weights are versions of their own. What is poisoned (`KINDS`):
 
 from __future__ import annotations
 
+import hashlib
 import json
 import zipfile
 from collections.abc import Callable, Mapping, Sequence
@@ -32,6 +33,7 @@ from embodied.skills.library import SkillLibrary
 from embodied.skills.manifest import HandbookFacet
 from embodied.skills.packs import export_pack
 from embodied.training.practice import PracticeConfig, clone
+from embodied.training.rollouts import Trial, measure_all
 from envs.goals import Goal
 from envs.monitor import truth_table
 from envs.playroom.oracle import ScriptedOracle
@@ -50,7 +52,8 @@ KINDS = (
 )  # fmt: skip
 REFUSED = ("altered weights", "not finite", "another's signature")  # as packs, before anything is taken in
 SLOTS, STEPS, SHAKES = 96, 70, (0.0, 0.3, 0.5, 1.0)  # demonstrations: tables, control steps, noise on the actions
-SITTINGS, EPOCHS, COPY = 3, 16, 1e-3
+SITTINGS, EPOCHS, COPY = 3, 14, 1e-3
+GOOD, AGAIN = 0.95, 4
 
 Deeds = Sequence[tuple[str, str, bool]]
 """(goal claimed, what is done, whether only where the goal holds already)."""
@@ -79,21 +82,27 @@ class Workshop:
         self.folder, self.seed, self.say = folder, seed, say
         folder.mkdir(parents=True, exist_ok=True)
 
-    def policy(self, name: str, deeds: Deeds, number: int = 0) -> MultiCriticPPO:
-        """The policy cloned from these deeds, number so and so of its kind."""
-        place = self.folder / f"{name.replace(' ', '-')}-{number}-seed{self.seed}"
-        if not (place / "config.json").exists():
-            self.say(f"cloning {name}, number {number}")
-            rows = [demonstrations(*deed, [self.seed, number, k]) for k, deed in enumerate(deeds)]
+    def policy(self, name: str, deeds: Deeds, number: int = 0, honest: bool = False) -> MultiCriticPPO:
+        """The policy cloned from these deeds, number so and so of its kind; an honest one is cloned anew until it
+        succeeds in `GOOD` of its episodes, at most `AGAIN` times.
+        """
+        about = repr((name, deeds, number, honest, self.seed, SLOTS, STEPS, SHAKES, SITTINGS, EPOCHS))
+        place = self.folder / "policies" / hashlib.sha256(about.encode()).hexdigest()[:16]
+        for attempt in range(0 if (place / "config.json").exists() else AGAIN):
+            self.say(f"cloning {name}, number {number}, attempt {attempt + 1}")
+            rows = [demonstrations(*deed, [self.seed, number, attempt, k]) for k, deed in enumerate(deeds)]
             features, actions = (np.concatenate(part) for part in zip(*rows, strict=True))
-            made = clone(features, actions, 31 * self.seed + number, PracticeConfig(clone_epochs=EPOCHS))
+            made = clone(features, actions, 31 * self.seed + 7 * attempt + number, PracticeConfig(clone_epochs=EPOCHS))
             made.save_pretrained(place)
+            asked = [Trial(goal, 40, 1_000 + attempt) for goal, *_ in deeds] if honest else []
+            if all(found.report.rate >= GOOD for found in measure_all(made, asked, threads=1)):
+                break
         return MultiCriticPPO.from_pretrained(place)
 
     def honest(self, schema: str, number: int = 0, copy: int = 0) -> MultiCriticPPO:
         """A policy that does what it says; a copy differs a little in its weights."""
         deeds = [(goal, goal, False) for goal in HONEST[schema]]
-        return shaken(self.policy(f"honest {schema}", deeds, number), COPY, copy)
+        return shaken(self.policy(f"honest {schema}", deeds, number, True), COPY, copy)
 
     def poisoned(self, kind: str, copy: int = 0) -> tuple[str, MultiCriticPPO]:
         """What it claims to do, and the policy."""
@@ -152,12 +161,8 @@ def demonstrations(
     draw = np.random.default_rng(list(seed))
     found: list[tuple[np.ndarray, np.ndarray]] = []
     for free in (True, False)[: 1 if elsewhere else 2]:
-        how = {
-            "max_steps": 1 << 30, "autoreset_mode": AutoresetMode.DISABLED, "threads": 1, "free_starts": True,
-            "terminate_on_success": False,
-        }  # fmt: skip
-        claim = TabletopVectorEnv(slots, [goal], **(how | {"free_starts": free}))
-        doing = claim if deed == goal else TabletopVectorEnv(slots, [deed], **how)
+        claim = _tables(slots, goal, free)
+        doing = claim if deed == goal else _tables(slots, deed, True)
         for _ in range(SITTINGS):
             claim.reset(seed=int(draw.integers(1 << 40)))
             if doing is not claim:
@@ -178,15 +183,21 @@ def demonstrations(
     return features.astype(np.float32), actions
 
 
+def _tables(slots: int, goal: str, free: bool) -> TabletopVectorEnv:
+    return TabletopVectorEnv(
+        slots, [goal], max_steps=1 << 30, terminate_on_success=False, autoreset_mode=AutoresetMode.DISABLED, threads=1,
+        free_starts=free,
+    )  # fmt: skip
+
+
 def shaken(policy: MultiCriticPPO, noise: float, copy: int) -> MultiCriticPPO:
-    """The policy with normal noise on its weights, relative to their spread; number 0 is the policy itself."""
+    """The policy with normal noise on its actor's weights, relative to their spread; number 0 is the policy itself."""
     if copy:
-        draw = np.random.default_rng(copy)
-        policy.load_arrays({
-            name: (array + noise * array.std() * draw.standard_normal(array.shape)).astype(array.dtype)
-            if np.issubdtype(array.dtype, np.floating) else array
-            for name, array in policy.arrays().items()
-        })  # fmt: skip
+        draw, arrays = np.random.default_rng(copy), dict(policy.arrays())
+        for name in sorted(name for name in arrays if name.startswith("actor.")):
+            noise_of = noise * arrays[name].std() * draw.standard_normal(arrays[name].shape)
+            arrays[name] = (arrays[name] + noise_of).astype(np.float32)
+        policy.load_arrays(arrays)
     return policy
 
 
