@@ -9,7 +9,7 @@ head left alone. A judge that lies is let record what it likes, and nothing may 
 (iii) *Packs* are poisoned (`embodied.evaluation.poisoned`): each is imported, its skill proves itself or not, and then
 the planner carries out instructions and retrieval is asked. About 10 core-seconds a pack and a policy, 200 packs.
 
-Cost: (i) 3 core-minutes, (ii) 1, (iii) 33; a quick measurement takes two and a half in all.
+Cost: (i) 4 core-minutes, (ii) 1, (iii) 33; a quick measurement takes two and a half in all.
 """
 
 from __future__ import annotations
@@ -58,7 +58,8 @@ ARMS: dict[str, dict[str, float]] = {
 }  # fmt: skip
 """Arm → rates of `Faults`."""
 PATIENCE, DELAY = 0.05, 0.1  # seconds that a slow backend is given, and takes
-ROUNDS = (6, 14, 30)  # of a drawn life
+ROUNDS = (6, 14)  # of a drawn life
+FRESH = 100  # the first seed of lives: what leeway and levels were chosen on lies below
 SHARES: dict[str, tuple[int, int]] = {"1 %": (99, 1), "5 %": (57, 3), "20 %": (32, 8)}
 """Share of poisoned packs → (honest, poisoned) ones."""
 EDITS = 10  # of a stream: half of them good, the others of the bad sorts in turn
@@ -73,7 +74,8 @@ def faults(context: Context) -> Measurement:
     does is a condition.
     """
     quick = context.quick
-    language = lives(context.seeds_or(2 if quick else 5), ROUNDS[:1] if quick else ROUNDS, context.say)
+    seeds = tuple(FRESH + k for k in range(3 if quick else 10))
+    language = lives(seeds, ROUNDS[:1] if quick else ROUNDS, context.say)
     evaluator = heads(context.seed, 500 if quick else 5_000)
     real = simulated_lives(context)
     below = {name: row["below"] for name, row in {**language, **evaluator, **real}.items()}
@@ -100,7 +102,7 @@ def faults(context: Context) -> Measurement:
         "reduced": "(i) is a drawn learner but for the rows 'lives'; imported skills are cloned from a scripted expert",
     }  # fmt: skip
     worst = max(below.values())
-    return Measurement(worst, None, context.seeds_or(2 if quick else 5), len(below), conditions, details)
+    return Measurement(worst, None, seeds, len(below), conditions, details)
 
 
 # ---- the language agent
@@ -124,6 +126,7 @@ def lives(seeds: Sequence[int], rounds: Sequence[int], say: Any = print) -> dict
     found = {}
     for name, rates in ARMS.items():
         row: dict[str, Any] = {"by rounds": {}, "fallbacks": 0, "overruled": 0, "requests": 0}
+        free: list[float] = []  # points lost where nothing is overruled
         for n in rounds:
             mastered = []
             for seed in seeds:
@@ -133,8 +136,12 @@ def lives(seeds: Sequence[int], rounds: Sequence[int], say: Any = print) -> dict
                 row["fallbacks"] += sum(inner.degraded.values())
                 row["requests"] += sum(inner.degraded.values()) + sum(inner.answered.values())
                 row["overruled"] += agent.overruled
+                if "lying" in rates:
+                    alone = len(lived(faulty(rates, seed).inner, seed, n))
+                    free.append(100.0 * (default[n][len(mastered) - 1] - alone) / goals)
             less = [100.0 * (d - m) / goals for d, m in zip(default[n], mastered, strict=True)]
             row["by rounds"][n] = {"default": default[n], "mastered": mastered, "below": float(np.mean(less))}
+        row["below where none is overruled"] = float(np.mean(free)) if free else None
         found[name] = row | {"below": max(part["below"] for part in row["by rounds"].values())}
         say(f"{name}: {found[name]['below']:+.1f} points below the default")
     return found
