@@ -115,23 +115,24 @@ def alone(
     random: Any,
     facts: Sequence[str],
     *,
+    neighbours: Sequence[str] = (),
     learn: Callable[..., Sequence[tuple[str, ...]]] | None = None,
 ) -> Consensus:
-    """As `judge`, of a candidate for a ground goal without neighbours: in how many of the states it changes a fact that
-    shares no thing with the goal, for which `ALONE` is taken as honest.
+    """As `judge`, of a candidate for a ground goal: in how many of the states it changes a fact that shares no thing
+    with the goal. What is honest is how often `neighbours` do; without any, `ALONE`.
     """
-    close, far = (_run((candidate,), execute, states, facts)[0] for states in (near, random))
     bystanders = np.array([not _things(goal) & _things(name) for name in facts])
-    changed = [(before != after) & bystanders for before, after in (close, far)]
-    found = [_test([marks], facts) for marks in changed]
+    runs = [_run((candidate, *neighbours), execute, states, facts) for states in (near, random)]
+    changed = [[(before != after) & bystanders for before, after in part] for part in runs]
+    found = [_test(marks, facts, ALONE if not neighbours else _rate(marks[1:])) for marks in changed]
     flagged = any(part.p < LEVEL for part in found)
     words = [f"{part.count} of {part.n} {where} (p = {part.p:.2g})"
              for where, part in zip(("near its preconditions", "in random contexts"), found, strict=True)]  # fmt: skip
-    lessons = tuple(learn(*close, np.any(changed[0], axis=1))) if learn is not None and flagged else ()
+    lessons = tuple(learn(*runs[0][0], np.any(changed[0][0], axis=1))) if learn is not None and flagged else ()
     return Consensus(
-        candidate, (), found[0], found[1], flagged,
-        f"{'flagged' if flagged else 'leaves alone what is not its business'}: without a neighbour, it changes things "
-        f"that its goal does not speak of in {' and '.join(words)}", lessons,
+        candidate, tuple(neighbours), found[0], found[1], flagged,
+        f"{'flagged' if flagged else 'leaves alone what is not its business'}: it changes things that its goal does "
+        f"not speak of in {' and '.join(words)}", lessons,
     )  # fmt: skip
 
 
@@ -182,7 +183,8 @@ def simulated(
     library: SkillLibrary, goal: str, *, threads: int = 0, on_steps: Callable[[int], None] | None = None
 ) -> tuple[Execute, tuple[str, ...]]:
     """The playroom's `Execute` for a goal, and the names of its facts. States are (n, seed, free): resets 0 … n-1 under
-    a seed, near the goal's preconditions or, where free, anywhere; the same for every version. ``on_steps`` hears of
+    a seed, near the goal's preconditions or, where free, anywhere and to the last step, since a goal that holds at the
+    start would end an episode before anything is seen; the same for every version. ``on_steps`` hears of
     environment steps.
     """
     from embodied.training.rollouts import measure
@@ -196,7 +198,8 @@ def simulated(
         if skill.artifact not in policies:
             policies[skill.artifact] = load_policy(library.artifact(skill))
         n, seed, free = states
-        seen = measure(policies[skill.artifact], goal, n, seed, free_starts=free, threads=threads, on_steps=on_steps)
+        how = {"free_starts": free, "run_on": free, "threads": threads, "on_steps": on_steps}
+        seen = measure(policies[skill.artifact], goal, n, seed, **how)
         return truth_table(seen.start), truth_table(seen.end)
 
     return execute, tuple(map(str, STATE_LITERALS))
@@ -233,12 +236,16 @@ def _differs(runs: Runs, i: int) -> np.ndarray:
     return (others != after).all(axis=0)
 
 
-def _test(marks: Sequence[np.ndarray], facts: Sequence[str]) -> Disagreement:
-    """The candidate's marks bool[n, F] (first) beside its neighbours'."""
+def _rate(marks: Sequence[np.ndarray]) -> float:
+    """The share of all states with a mark, never 0 and never 1."""
+    found = np.concatenate([part.any(axis=1) for part in marks])
+    return float((found.sum() + 1) / (len(found) + 2))
+
+
+def _test(marks: Sequence[np.ndarray], facts: Sequence[str], rate: float | None = None) -> Disagreement:
+    """The candidate's marks bool[n, F] (first) beside its neighbours', or beside a rate."""
     count, n = int(marks[0].any(axis=1).sum()), len(marks[0])
-    rate = ALONE
-    if len(marks) > 2:
-        theirs = np.concatenate([part.any(axis=1) for part in marks[1:]])
-        rate = float((theirs.sum() + 1) / (len(theirs) + 2))
+    if rate is None:
+        rate = _rate(marks[1:]) if len(marks) > 2 else ALONE
     named = Counter({name: int(k) for name, k in zip(facts, marks[0].sum(axis=0), strict=True) if k})
     return Disagreement(count, n, rate, float(binom.sf(count - 1, n, rate)), dict(named.most_common(12)))

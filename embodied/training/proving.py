@@ -19,6 +19,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -165,6 +166,9 @@ def _consensus(worker: Worker, skill: Skill, goal: str, number: int, goals: int)
     near, free = (n, worker.seed(7, number, 0), False), (n, worker.seed(7, number, 1), True)
     learn = contexts_of(goal, facts)
     neighbours = neighbours_of(library, skill.version)
+    kept = cache(execute)
     if neighbours:
-        return judge(skill.version, neighbours, execute, near, free, facts, learn=learn)
-    return alone(skill.version, goal, execute, near, free, facts, learn=learn)
+        found = judge(skill.version, neighbours, kept, near, free, facts, learn=learn)
+        if found.flagged:
+            return found
+    return alone(skill.version, goal, kept, near, free, facts, neighbours=neighbours, learn=learn)
