@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from embodied.core import Skill
+from embodied.core import LOCAL, Skill
 from embodied.planning.execute import PlanFunction
 from embodied.planning.execute import Step as RunStep
 from embodied.planning.invented import Invented
@@ -31,18 +31,21 @@ def anywhere(goal: Goal) -> str:
 
 
 def _steadiest(skills: Sequence[Skill], goal: str) -> Skill:
-    """The youngest of the admitted skills (oldest first) whose rate of executions is about the highest of all."""
+    """The youngest of the admitted skills (oldest first) whose rate of executions is about the highest of all; one that
+    is not tainted, where there is one among them.
+    """
 
     def rate(skill: Skill) -> float:
-        executed = skill.provenance.get("executed")
+        executed = skill.provenance.get("executed") if skill.principal == LOCAL else None  # a stranger may say anything
         match executed.get(goal) if isinstance(executed, Mapping) else None:
             case [int(successes), int(n)] if 0 <= successes <= n:
                 return (successes + 1) / (n + 2)
-            case _:  # an imported skill may not say
+            case _:
                 return 0.5
 
     enough = max(map(rate, skills)) - NOISE
-    return [skill for skill in skills if rate(skill) >= enough][-1]
+    best = [skill for skill in skills if rate(skill) >= enough]
+    return ([skill for skill in best if not skill.tainted] or best)[-1]
 
 
 @dataclass

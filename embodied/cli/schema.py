@@ -117,6 +117,7 @@ class LanguageConfig(Checked):
     roles: list[str] = option(
         lambda: ["propose", "plan", "analyse", "answer", "describe"], f"what it is asked, of: {', '.join(ROLES)}"
     )
+    leeway: float = option(0.3, "how far below the embedded proposer's best score a proposal may lie", low=0.0)
     timeout: float = option(60.0, "seconds for one answer, retries and repairs included", low=0.01, high=3_600.0)
     retries: int = option(2, "openai: further tries where the server is busy or fails", low=0, high=10)
     max_tokens: int = option(1_024, "the longest reply", low=1)

@@ -171,7 +171,44 @@ def import_(asked: Asked) -> int:
     tainted = sum(skill.tainted for skill in taken)
     senders = ", ".join(sorted({skill.principal for skill in taken}))
     print(f"{len(taken)} skills taken into {asked.run_dir}, {tainted} of them tainted, from {senders}:")
-    print("they count for nothing until the simulator has seen them here and the gate admits them")
+    print(f"they count for nothing until they have proved themselves here: embodied skills prove run={asked.run_dir}")
+    return 0
+
+
+def prove(asked: Asked) -> int:
+    """Let imports prove themselves: what passes comes into the head, what fails stays in quarantine."""
+    from rich.console import Console
+    from rich.text import Text
+
+    from embodied import runs
+    from embodied.journal import Journal
+    from embodied.language.selection import agent_of
+    from embodied.training.proving import prove as proved
+    from embodied.training.proving import waiting
+    from embodied.training.rounds import Worker
+
+    run_dir, console = asked.run_dir, Console()
+    if runs.is_training(run_dir) or runs.is_discovery(run_dir):
+        raise UsageError(f"{run_dir} practises no goals of the grammar; imports prove themselves in an embodied run")
+    config = runs.config(run_dir)
+
+    def say(line: str) -> None:
+        console.print(Text(line), soft_wrap=True)
+
+    journal = Journal.open(run_dir, config.gate.threshold if config.use_gate else 0.0)
+    try:
+        found = [_find(journal.library, word) for word in asked.words] or waiting(journal.library)
+        worker = Worker(config, journal, agent_of(config.language, run_dir, say), lambda steps: None, say)
+        proofs = [proved(worker, skill.version) for skill in found]
+    finally:
+        journal.close()
+    if asked.as_json:
+        print(json.dumps([_plain(proof) for proof in proofs], indent=1))
+        return 0
+    for proof in proofs:
+        made = f"adopted as {proof.version[:SHORT]} for {', '.join(proof.goals)}" if proof.goals else "rejected"
+        say(f"{proof.imported[:SHORT]} {proof.schema}: {made} ({proof.stage}): {proof.reason}")
+    say(f"{run_dir}: {sum(bool(proof.goals) for proof in proofs)} of {len(proofs)} imports proved themselves")
     return 0
 
 
@@ -278,6 +315,7 @@ _ACTIONS: dict[str, tuple[Callable[[Asked], int], int, int, str]] = {
     "show": (show, 1, 1, "show SKILL, where SKILL is the beginning of a version hash or a mastered goal"),
     "export": (export, 1, 1_000, "export FILE [SKILL ...]"),
     "import": (import_, 1, 1, "import FILE"),
+    "prove": (prove, 0, 1_000, "prove [SKILL ...]"),
     "gate": (gate, 0, 0, "gate takes no further word, but data=PLAY"),
     "heads": (heads, 0, 0, "heads takes no further word"),
     "revoke": (revoke, 2, 1_000, "revoke SKILL REASON ..."),
@@ -288,8 +326,8 @@ _KEYS = {"export": ("key",), "gate": ("data", "seed", "gate")}  # the keys that 
 
 COMMAND = Command(
     name="skills",
-    usage="embodied skills [list | show SKILL | heads | export FILE [SKILL ...] | import FILE | revoke SKILL REASON "
-    "| key FILE | trust NAME PUBLICKEY | gate] [--json] [run=DIR]",
+    usage="embodied skills [list | show SKILL | heads | export FILE [SKILL ...] | import FILE | prove [SKILL ...] "
+    "| revoke SKILL REASON | key FILE | trust NAME PUBLICKEY | gate] [--json] [run=DIR]",
     about="""
 The skill library of a run: what it mastered, with Wilson 95 % intervals on fresh confirmation episodes, and
 where each skill comes from. An exported pack carries policies and evidence; what is imported counts for
@@ -305,6 +343,7 @@ came true in the pieces are the candidates, and what the policy proves of them i
         "show": "everything known about one skill",
         "export": "write skills, or all that master a goal, to a pack",
         "import": "take a pack's skills in, quarantined",
+        "prove": "let imports prove themselves: static checks, consensus, gate",
         "heads": "every change of which versions are in use",
         "revoke": "say that a version must not be used any more, and why",
         "key": "make a private key to sign packs with (key=FILE)",
@@ -317,6 +356,7 @@ came true in the pieces are the candidates, and what the policy proves of them i
         ('embodied skills show "open(drawer)" run=runs/quick', "the skill that opens the drawer"),
         ("embodied skills export drawer.pack 3fa2", "the version whose hash begins so"),
         ("embodied skills import drawer.pack run=runs/second", "into another life"),
+        ("embodied skills prove run=runs/second", "what was imported there"),
         ("embodied skills gate run=runs/plans data=play:1_000_000", "what a training from play can do"),
         ("embodied skills export drawer.pack key=me.key", "signed"),
     ),

@@ -281,6 +281,8 @@ for _claim in (
           "<=", 1.3, "times", f"{_EVALUATION}.slim_speed:training_cost", "few rounds"),
     Claim("library.f", "held-out pairs of manners: adapters composed in parameters beyond the better of score, action",
           ">", 0.0, "success more", f"{_EVALUATION}.adapter_claims:combinations", "one pair", quick_target=-2.0),
+    Claim("library.c", "faults (flips, garbage, time-outs, lies): the worst arm below the default; poison executed: 0",
+          "<=", 5.0, "points", f"{_EVALUATION}.fault_claims:faults", "short lives, 6 packs"),
     Claim("library.d", "task_lm: tasks of depth 3 and 4, none of them supervised, planned after GRPO; depth 1-2 kept",
           ">=", 0.7, "success", f"{_EVALUATION}.task_lm_claims:planner_model", "tiny training", quick_target=0.0),
     Claim("library.e", "learnt operators against the simulator: precision and recall of preconditions and effects",

@@ -2,6 +2,7 @@
 
 `Guard` turns whatever a backend does (hang, crash, answer with the wrong thing) into a checked reply or an LMError.
 `Fallback` turns an LMError into the embedded answer, marked as degraded; it raises only what the embedded one raises.
+`Vetted` overrules proposals that are valid and poor: to practise what is out of reach costs a run as much as silence.
 """
 
 from __future__ import annotations
@@ -13,10 +14,12 @@ from collections.abc import Callable, Collection
 from dataclasses import replace
 from typing import Any
 
+from embodied.curriculum.proposer import choose
 from embodied.language.base import LanguageModel, LMError, LMRequest, LMResult, T, Usage, parse_reply
 from embodied.language.checking import check_answer
+from embodied.language.roles import ProposeReply, ProposeRequest
 
-__all__ = ["PATIENCE", "Fallback", "Guard"]
+__all__ = ["PATIENCE", "Fallback", "Guard", "Vetted"]
 
 HANGING = 4  # calls that may still be running after their time-out before no further one is begun
 PATIENCE = 3  # failures in a row after which a backend is left alone for a while
@@ -135,6 +138,38 @@ class Fallback:
         if kind not in self._told:
             self._told.add(kind)
             self.say(f"{self._why}; {self.default.name} answers instead")
+
+
+class Vetted:
+    """``inner``, but a first proposal that the embedded proposer scores more than ``leeway`` below its best is not
+    taken: ``default`` answers, marked as degraded. Only the mode ``progress`` has scores.
+    """
+
+    def __init__(self, inner: LanguageModel, default: LanguageModel, leeway: float) -> None:
+        self.inner, self.default, self.leeway = inner, default, leeway
+        self.overruled = 0
+
+    @property
+    def name(self) -> str:
+        return self.inner.name
+
+    def complete(self, request: LMRequest[T]) -> LMResult[T]:
+        """The inner answer, or the default's; LMError as they raise it."""
+        result = self.inner.complete(request)
+        message, value = request.message, result.value
+        if not (isinstance(message, ProposeRequest) and isinstance(value, ProposeReply)) or result.degraded:
+            return result
+        if message.mode != "progress" or not value.proposals:
+            return result
+        every = choose(message.records, excluded=message.excluded, recent=message.recent, count=1 << 30)
+        scores = {str(choice.goal): choice.score for choice in every}
+        below = max(scores.values()) - scores[value.proposals[0].goal]
+        if below <= self.leeway:
+            return result
+        self.overruled += 1
+        why = f"{self.name} proposed '{value.proposals[0].goal}', {below:.2f} below the best score"
+        instead = self.default.complete(request)
+        return replace(instead, degraded=_shown(why), usage=instead.usage + result.usage)
 
 
 def _shown(text: str) -> str:

@@ -12,7 +12,7 @@ from embodied.language.base import LanguageModel
 from embodied.language.budget import Budget, Limits
 from embodied.language.cassettes import Cassette
 from embodied.language.grammar import GrammarModel
-from embodied.language.guard import Fallback, Guard
+from embodied.language.guard import Fallback, Guard, Vetted
 
 if TYPE_CHECKING:
     from embodied.cli.schema import LanguageConfig
@@ -36,7 +36,8 @@ def agent_of(config: LanguageConfig, directory: Path, say: Callable[[str], None]
         backend = Cassette(Path(config.cassette), config.model, backend)
     limits = Limits(**vars(config.budget))
     guarded = Guard(Budget(backend, limits, directory / LEDGER), config.timeout + _GRACE)
-    return Fallback(guarded, grammar, config.roles, say)
+    agent = Fallback(guarded, grammar, config.roles, say)
+    return agent if config.backend == "task_lm" else Vetted(agent, grammar, config.leeway)  # that one ranks as we do
 
 
 def describe(config: LanguageConfig) -> str:

@@ -14,6 +14,7 @@ What it broke near becomes lessons: literals under which the schema must not be 
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -106,12 +107,51 @@ def judge(
     )  # fmt: skip
 
 
-def teach(tx: Writer, schema: str, consensus: Consensus, *, principal: str = LOCAL) -> None:
-    """Record the comparison as a decision about the candidate, and its lessons for the planner."""
-    numbers = {
+def alone(
+    candidate: str,
+    goal: str,
+    execute: Execute,
+    near: Any,
+    random: Any,
+    facts: Sequence[str],
+    *,
+    neighbours: Sequence[str] = (),
+    learn: Callable[..., Sequence[tuple[str, ...]]] | None = None,
+) -> Consensus:
+    """As `judge`, of a candidate for a ground goal: in how many of the states it changes a fact that shares no thing
+    with the goal. What is honest is how often `neighbours` do; without any, `ALONE`.
+    """
+    bystanders = np.array([not _things(goal) & _things(name) for name in facts])
+    runs = [_run((candidate, *neighbours), execute, states, facts) for states in (near, random)]
+    changed = [[(before != after) & bystanders for before, after in part] for part in runs]
+    found = [_test(marks, facts, ALONE if not neighbours else _rate(marks[1:])) for marks in changed]
+    flagged = any(part.p < LEVEL for part in found)
+    words = [f"{part.count} of {part.n} {where} (p = {part.p:.2g})"
+             for where, part in zip(("near its preconditions", "in random contexts"), found, strict=True)]  # fmt: skip
+    lessons = tuple(learn(*runs[0][0], np.any(changed[0][0], axis=1))) if learn is not None and flagged else ()
+    return Consensus(
+        candidate, tuple(neighbours), found[0], found[1], flagged,
+        f"{'flagged' if flagged else 'leaves alone what is not its business'}: it changes things that its goal does "
+        f"not speak of in {' and '.join(words)}", lessons,
+    )  # fmt: skip
+
+
+def _things(text: str) -> set[str]:
+    """The things that a goal or a fact names."""
+    return {name for arguments in re.findall(r"\(([^()]*)\)", text) for name in re.split(r",\s*", arguments)}
+
+
+def numbers_of(consensus: Consensus) -> dict[str, Any]:
+    """What was counted, as JSON values."""
+    return {
         name: {"count": part.count, "n": part.n, "rate": part.rate, "p": part.p, "facts": dict(part.facts)}
         for name, part in (("near", consensus.near), ("random", consensus.random))
     }
+
+
+def teach(tx: Writer, schema: str, consensus: Consensus, *, principal: str = LOCAL) -> None:
+    """Record the comparison as a decision about the candidate, and its lessons for the planner."""
+    numbers = numbers_of(consensus)
     verdict = "flagged" if consensus.flagged else "agrees"
     head = tx.library.head.id
     tx.add_gate_decision(f"consensus: {schema}", head, [consensus.candidate], numbers, verdict, consensus.verdict)
@@ -139,9 +179,13 @@ def contexts_of(goal: str, facts: Sequence[str]) -> Callable[..., list[tuple[str
     return learn
 
 
-def simulated(library: SkillLibrary, goal: str, *, threads: int = 0) -> tuple[Execute, tuple[str, ...]]:
+def simulated(
+    library: SkillLibrary, goal: str, *, threads: int = 0, on_steps: Callable[[int], None] | None = None
+) -> tuple[Execute, tuple[str, ...]]:
     """The playroom's `Execute` for a goal, and the names of its facts. States are (n, seed, free): resets 0 … n-1 under
-    a seed, near the goal's preconditions or, where free, anywhere; the same for every version.
+    a seed, near the goal's preconditions or, where free, anywhere and to the last step, since a goal that holds at the
+    start would end an episode before anything is seen; the same for every version. ``on_steps`` hears of
+    environment steps.
     """
     from embodied.training.rollouts import measure
     from envs.monitor import STATE_LITERALS, truth_table
@@ -154,7 +198,8 @@ def simulated(library: SkillLibrary, goal: str, *, threads: int = 0) -> tuple[Ex
         if skill.artifact not in policies:
             policies[skill.artifact] = load_policy(library.artifact(skill))
         n, seed, free = states
-        seen = measure(policies[skill.artifact], goal, n, seed, free_starts=free, threads=threads)
+        how = {"free_starts": free, "run_on": free, "threads": threads, "on_steps": on_steps}
+        seen = measure(policies[skill.artifact], goal, n, seed, **how)
         return truth_table(seen.start), truth_table(seen.end)
 
     return execute, tuple(map(str, STATE_LITERALS))
@@ -191,12 +236,16 @@ def _differs(runs: Runs, i: int) -> np.ndarray:
     return (others != after).all(axis=0)
 
 
-def _test(marks: Sequence[np.ndarray], facts: Sequence[str]) -> Disagreement:
-    """The candidate's marks bool[n, F] (first) beside its neighbours'."""
+def _rate(marks: Sequence[np.ndarray]) -> float:
+    """The share of all states with a mark, never 0 and never 1."""
+    found = np.concatenate([part.any(axis=1) for part in marks])
+    return float((found.sum() + 1) / (len(found) + 2))
+
+
+def _test(marks: Sequence[np.ndarray], facts: Sequence[str], rate: float | None = None) -> Disagreement:
+    """The candidate's marks bool[n, F] (first) beside its neighbours', or beside a rate."""
     count, n = int(marks[0].any(axis=1).sum()), len(marks[0])
-    rate = ALONE
-    if len(marks) > 2:
-        theirs = np.concatenate([part.any(axis=1) for part in marks[1:]])
-        rate = float((theirs.sum() + 1) / (len(theirs) + 2))
+    if rate is None:
+        rate = _rate(marks[1:]) if len(marks) > 2 else ALONE
     named = Counter({name: int(k) for name, k in zip(facts, marks[0].sum(axis=0), strict=True) if k})
     return Disagreement(count, n, rate, float(binom.sf(count - 1, n, rate)), dict(named.most_common(12)))

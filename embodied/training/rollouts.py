@@ -88,6 +88,7 @@ def measure_all(
     max_steps: int = MAX_STEPS,
     threads: int = 0,
     free_starts: bool = False,
+    run_on: bool = False,
     source: str = "evaluation",
     kept: KeptStates | None = None,
     starts: tuple[np.ndarray, np.ndarray] | None = None,
@@ -98,7 +99,8 @@ def measure_all(
     """Runs every episode of every trial and judges them by the simulator's predicates.
 
     Episodes wait in one line for the next free slot, so that none idles while others finish; what comes of one does
-    not depend on that. ``free_starts`` draws starts without regard to the goal. ``kept`` is given the states in which
+    not depend on that. ``run_on``: episodes go on after success.
+    ``free_starts`` draws starts without regard to the goal. ``kept`` is given the states in which
     episodes end; half of the episodes begin in one of ``starts`` (states, facts), where the goal can be reached from
     one. ``begun`` says what each trial's episodes begin with, where that is not to be drawn. ``on_steps`` hears of
     environment steps as they are taken.
@@ -111,7 +113,7 @@ def measure_all(
     slots = max(int(sizes.max()), min(total, WIDTH))
     env = TabletopVectorEnv(
         slots, goals, max_steps=max_steps, autoreset_mode=AutoresetMode.DISABLED, threads=threads,
-        free_starts=free_starts, kept=starts,
+        free_starts=free_starts, kept=starts, terminate_on_success=not run_on,
     )  # fmt: skip
     which = np.repeat([goals.index(trial.goal) for trial in trials], sizes)
     recorded = np.concatenate([np.arange(trial.n) < trial.record for trial in trials])

@@ -9,7 +9,7 @@ import pytest
 
 from embodied.core import EvalReport
 from embodied.repertoire import Repertoire
-from embodied.skills.consensus import Consensus, contexts_of, judge, neighbours_of, simulated, teach
+from embodied.skills.consensus import Consensus, alone, contexts_of, judge, neighbours_of, simulated, teach
 from embodied.skills.library import LibraryError, SkillLibrary
 from policies.random import RandomPolicy
 
@@ -108,3 +108,19 @@ def test_in_the_simulator_every_version_begins_in_the_same_states(tmp_path: Path
         execute, facts = simulated(library, "open(drawer)", threads=1)
         found = judge(versions[0], versions[1:], execute, (3, 1, False), (3, 2, True), facts)
     assert (found.near.n, found.random.n) == (3, 3)
+
+
+@pytest.mark.parametrize(("share", "flagged"), [(0.02, False), (0.5, True)])
+def test_without_a_neighbour_a_candidate_must_leave_alone_what_is_not_its_business(share: float, flagged: bool):
+    def execute(version: str, states: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
+        n, seed = states
+        draws = np.random.default_rng(seed)
+        before = draws.random((n, len(FACTS))) < 0.5
+        after = before.copy()
+        after[:, ON] = ~before[:, ON]  # its own business
+        after[draws.random(n) < share, DRAWER] ^= True
+        return before, after
+
+    found = alone("new", GOAL, execute, (200, 0), (200, 1), FACTS, learn=contexts_of(GOAL, FACTS))
+    assert found.flagged is flagged and set(found.near.facts) <= {"open(drawer)"} and found.neighbours == ()
+    assert "its goal does not speak of" in found.verdict
