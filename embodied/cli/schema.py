@@ -139,6 +139,10 @@ class LanguageConfig(Checked):
             raise ConfigError("language.backend = 'replay' needs language.cassette, the file to answer from")
 
 
+# those of embodied.training.play_policies, named here so that help is quick
+FROM_PLAY = ("flow_bc", "gcbc", "beso", "act", "act_jepa", "latent_plans")
+
+
 @dataclass
 class RunConfig(Checked):
     """``embodied run``: one life, from an empty library to a repertoire."""
@@ -152,6 +156,7 @@ class RunConfig(Checked):
     proposer: str = option("progress", "who chooses the next goal", choices=("progress", "uniform"))
     play_steps: int = option(300_000, "environment steps of scripted play before the first goal", low=0)
     flow_updates: int = option(2_500, "gradient steps of the play policy", low=0)
+    play_policy: str = option("flow_bc", f"what learns from play, one or several joined by +: {', '.join(FROM_PLAY)}")
     practice_steps: int = option(400_000, "environment steps of practice a round", low=1)
     use_play: bool = option(True, "learn from play first; false starts practice from nothing")
     use_gate: bool = option(True, "admit only what is proved; false keeps whatever practice ends with")
@@ -165,6 +170,11 @@ class RunConfig(Checked):
         super().__post_init__()
         if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", self.name):
             raise ConfigError(f"name = {self.name!r} is no folder name: use letters, digits, . _ and -")
+        learners = self.play_policy.split("+")
+        if not set(learners) <= set(FROM_PLAY) or len(set(learners)) < len(learners):
+            raise ConfigError(
+                f"play_policy = {self.play_policy!r} must be one or, joined by +, several of: {', '.join(FROM_PLAY)}"
+            )
 
 
 # those of embodied.training.discovery and policies.discovery, named here so that help is quick

@@ -29,7 +29,7 @@ from embodied.skills.gate import Gate, GateConfig, GateDecision, Question
 from embodied.training.entries import entry_of
 from embodied.training.kept import KeptStates
 from embodied.training.operator_learning import learn_operator
-from embodied.training.playing import learn_from_play
+from embodied.training.play_policies import learn_all, won
 from embodied.training.practice import PracticeConfig, begin, clone, practise
 from embodied.training.relabelling import demonstrations
 from embodied.training.rollouts import MAX_STEPS, Trial, measure_all, versions
@@ -101,7 +101,7 @@ class Worker:
     # -- rounds --------------------------------------------------------------------------------------------------
 
     def play_round(self) -> None:
-        """Scripted play fills the store; the flow policy learns from it; what it can do already is gated."""
+        """Scripted play fills the store; policies learn from it; what they can do already is gated."""
         journal, config = self.journal, self.config
         self.say("playing (scripted)")
         play = ScriptedPlay(play_env(config.num_envs, config.threads), self.seed(0))
@@ -109,15 +109,23 @@ class Worker:
         self.keep(episodes)
         self.spend(sum(len(episode) for episode in episodes))
         self.say("learning from play")
-        policy = learn_from_play(journal.store, config.flow_updates, self.seed(1), lambda *_: self.tell(0))
-        policy.save_pretrained(journal.directory / "play")
+        taught = learn_all(
+            config.play_policy, journal.store, config.flow_updates, self.seed(1), journal.directory / "learners",
+            lambda: self.tell(0),
+        )  # fmt: skip
+        taught[0].policy.save_pretrained(journal.directory / "play")
         journal.state.play = "play"
         with journal.library.round(journal.round) as tx:
             self.say("measuring what play taught")
             admitted: list[str] = []
-            for schema, decisions in self.decide(policy, schemas()).items():
+            for schema, decisions in self.decide([one.policy for one in taught], schemas()).items():
                 self.remember(schema, decisions, steps=journal.state.steps)
-                admitted += self.admit(tx, schema, policy, decisions, None, {"from": "play"})
+                for one, own in won(taught, decisions):
+                    about = {"from": "play", "learner": one.name}
+                    admitted += self.admit(tx, schema, one.policy, own, None, about)
+            for one in taught:
+                for metric, value in one.metrics.items():
+                    journal.scalar(f"play/{one.name}/{metric}", value)
             journal.note(
                 "play", "", f"{config.play_steps:,} steps of scripted play come first",
                 f"{len(admitted)} goals at once", "learnt", admitted=admitted, episodes=len(episodes),
@@ -168,7 +176,7 @@ class Worker:
         with journal.library.round(journal.round) as tx:
             due = {schema: goals for schema, goals in kin.items() if schema == asked or not settled.issuperset(goals)}
             self.say(f"gating {asked}" + (f" and {len(due) - 1} kinds like it" if len(due) > 1 else ""))
-            for schema, decisions in self.decide(outcome.average, due).items():
+            for schema, decisions in self.decide([outcome.average], due).items():
                 self.remember(schema, decisions, steps=journal.state.steps)
                 parent = next((mastered[d.goal] for d in decisions if d.goal in mastered), None)
                 gained += self.admit(
@@ -267,8 +275,8 @@ class Worker:
                 )
         return found
 
-    def decide(self, policy: Any, kinds: Mapping[str, list[str]]) -> dict[str, list[GateDecision]]:
-        """Screens, gates and confirms a policy on each schema's goals, all at once; keeps some of the episodes."""
+    def decide(self, policies: Sequence[Any], kinds: Mapping[str, list[str]]) -> dict[str, list[GateDecision]]:
+        """Screens policies on each schema's goals, gates and confirms the best; keeps some of the episodes."""
 
         def evaluate(candidate: Any, questions: Sequence[Question]) -> list[EvalReport]:
             trials = [Trial(*question, record=RECORDED) for question in questions]
@@ -280,7 +288,7 @@ class Worker:
 
         gate = Gate(evaluate, self.config.seed, self.gate_config)
         goals = [goal for of_one in kinds.values() for goal in of_one]
-        made = iter(gate.decide_all(goals, [policy], round=self.journal.round))
+        made = iter(gate.decide_all(goals, policies, round=self.journal.round))
         return {schema: [next(made) for _ in of_one] for schema, of_one in kinds.items()}
 
     def remember(self, schema: str, decisions: list[GateDecision], steps: int) -> None:
