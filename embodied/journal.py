@@ -40,6 +40,7 @@ class LoopState:
     recent: list[str] = field(default_factory=list)  # proposals, oldest first
     kept: str = ""  # file of kept states in the run
     chained: dict[str, list[float]] = field(default_factory=dict)  # goal → [successes, n] within plans, fading
+    discovered: dict[str, list[float]] | None = None  # goal → a code that brings it about; None: nothing discovered
     reached: dict[str, int] = field(default_factory=dict)  # goals reached by whatever was tried (relabelled)
 
 

@@ -157,6 +157,7 @@ class RunConfig(Checked):
     play_steps: int = option(300_000, "environment steps of scripted play before the first goal", low=0)
     flow_updates: int = option(2_500, "gradient steps of the play policy", low=0)
     play_policy: str = option("flow_bc", f"what learns from play, one or several joined by +: {', '.join(FROM_PLAY)}")
+    discover_steps: int = option(0, "environment steps of discovery without a task, after play; 0: none", low=0)
     practice_steps: int = option(400_000, "environment steps of practice a round", low=1)
     use_play: bool = option(True, "learn from play first; false starts practice from nothing")
     use_gate: bool = option(True, "admit only what is proved; false keeps whatever practice ends with")

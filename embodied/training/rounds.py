@@ -26,6 +26,7 @@ from embodied.language.roles import RelabelReply, RelabelRequest
 from embodied.planning.execute import carry_out
 from embodied.repertoire import Repertoire, anywhere
 from embodied.skills.gate import Gate, GateConfig, GateDecision, Question
+from embodied.training.discovery_round import start_of
 from embodied.training.entries import entry_of
 from embodied.training.kept import KeptStates
 from embodied.training.operator_learning import learn_operator
@@ -268,6 +269,7 @@ class Worker:
                 features = np.concatenate([d.features for d in data])
                 actions = np.concatenate([d.actions for d in data])
                 found[f"{count} relabelled stretches"] = clone(features, actions, self.seed(5), self.practice_config)
+        found |= start_of(self, goals)
         for other, row in self.journal.state.practice.items():
             if any("?a" in schema for schema in kin) and ("?a" in other or other == "carry"):
                 found[f"what was practised as {other}"] = MultiCriticPPO.load_training(
@@ -275,18 +277,19 @@ class Worker:
                 )
         return found
 
+    def look(self, candidate: Any, questions: Sequence[Question]) -> list[EvalReport]:
+        """`embodied.skills.gate.Evaluate`; some of the episodes are kept."""
+        trials = [Trial(*question, record=RECORDED) for question in questions]
+        found = measure_all(candidate, trials, threads=self.config.threads, on_steps=self.spend)
+        for measured in found:
+            self.keep(measured.episodes)
+            self.relabel(measured.episodes)
+        return [measured.report for measured in found]
+
     def decide(self, policies: Sequence[Any], kinds: Mapping[str, list[str]]) -> dict[str, list[GateDecision]]:
         """Screens policies on each schema's goals, gates and confirms the best; keeps some of the episodes."""
 
-        def evaluate(candidate: Any, questions: Sequence[Question]) -> list[EvalReport]:
-            trials = [Trial(*question, record=RECORDED) for question in questions]
-            found = measure_all(candidate, trials, threads=self.config.threads, on_steps=self.spend)
-            for measured in found:
-                self.keep(measured.episodes)
-                self.relabel(measured.episodes)
-            return [measured.report for measured in found]
-
-        gate = Gate(evaluate, self.config.seed, self.gate_config)
+        gate = Gate(self.look, self.config.seed, self.gate_config)
         goals = [goal for of_one in kinds.values() for goal in of_one]
         made = iter(gate.decide_all(goals, policies, round=self.journal.round))
         return {schema: [next(made) for _ in of_one] for schema, of_one in kinds.items()}
@@ -309,6 +312,7 @@ class Worker:
         decisions: list[GateDecision],
         parent: str | None,
         provenance: dict[str, Any],
+        conditioning: Mapping[str, Any] | None = None,
     ) -> list[str]:
         """Records a policy's evidence where at least one goal was admitted, and learns its operator; those goals."""
         admitted = [decision.goal for decision in decisions if decision.admitted]
@@ -326,8 +330,9 @@ class Worker:
         with tempfile.TemporaryDirectory() as scratch:
             policy.save_pretrained(Path(scratch) / "policy")
             skill = tx.add_skill(
-                schema, Path(scratch) / "policy", conditioning={"kind": "goal"}, signature={"schema": schema},
-                parent=parent, provenance=provenance | {"executed": executed, "handbook": entry.author},
+                schema, Path(scratch) / "policy", conditioning=conditioning or {"kind": "goal"},
+                signature={"schema": schema}, parent=parent,
+                provenance=provenance | {"executed": executed, "handbook": entry.author},
                 policy=entry.policy, operator=entry.operator, handbook=entry.handbook,
             )  # fmt: skip
         tx.add_decision(skill.version, *decisions)
