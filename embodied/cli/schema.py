@@ -37,6 +37,7 @@ BACKENDS = (
     "glfw",
     "rays",
 )  # those of envs.rendering, named here so that help is quick
+FROM_PLAY = ("flow_bc", "gcbc", "beso", "act", "act_jepa", "latent_plans")  # `embodied.training.play_policies`
 
 
 @dataclass
@@ -139,10 +140,6 @@ class LanguageConfig(Checked):
             raise ConfigError("language.backend = 'replay' needs language.cassette, the file to answer from")
 
 
-# those of embodied.training.play_policies, named here so that help is quick
-FROM_PLAY = ("flow_bc", "gcbc", "beso", "act", "act_jepa", "latent_plans")
-
-
 @dataclass
 class RunConfig(Checked):
     """``embodied run``: one life, from an empty library to a repertoire."""
@@ -169,13 +166,13 @@ class RunConfig(Checked):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", self.name):
-            raise ConfigError(f"name = {self.name!r} is no folder name: use letters, digits, . _ and -")
         learners = self.play_policy.split("+")
         if not set(learners) <= set(FROM_PLAY) or len(set(learners)) < len(learners):
             raise ConfigError(
                 f"play_policy = {self.play_policy!r} must be one or, joined by +, several of: {', '.join(FROM_PLAY)}"
             )
+        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", self.name):
+            raise ConfigError(f"name = {self.name!r} is no folder name: use letters, digits, . _ and -")
 
 
 # those of embodied.training.discovery and policies.discovery, named here so that help is quick

@@ -269,13 +269,12 @@ class Worker:
                 features = np.concatenate([d.features for d in data])
                 actions = np.concatenate([d.actions for d in data])
                 found[f"{count} relabelled stretches"] = clone(features, actions, self.seed(5), self.practice_config)
-        found |= start_of(self, goals)
         for other, row in self.journal.state.practice.items():
             if any("?a" in schema for schema in kin) and ("?a" in other or other == "carry"):
                 found[f"what was practised as {other}"] = MultiCriticPPO.load_training(
                     self.journal.directory / row["directory"]
                 )
-        return found
+        return found | start_of(self, goals)
 
     def look(self, candidate: Any, questions: Sequence[Question]) -> list[EvalReport]:
         """`embodied.skills.gate.Evaluate`; some of the episodes are kept."""
