@@ -18,7 +18,7 @@ from embodied.data.store import EpisodeStore
 from embodied.errors import ConfigError
 from embodied.journal import Journal
 from embodied.repertoire import Repertoire
-from embodied.training import discovery_round, play_policies, rounds
+from embodied.training import discovery_round, experiments, operator_learning, play_policies, rounds
 from embodied.training.discovery import DiscoverySettings, make_skills
 from embodied.training.offline import load_goal_policy
 from embodied.training.play_policies import learn_all, recorded_play, won
@@ -32,6 +32,7 @@ from envs.tabletop_goals import STATE_COLUMNS
 from policies import load_policy
 from policies.viewed import Viewed
 
+QUICK = 12  # control steps of an episode
 SMALL = {"hidden": [16], "width": 16, "heads": 2, "feed_hidden": 16, "chunk": 8, "execute": 4}
 
 
@@ -46,7 +47,7 @@ def store(tmp_path_factory):
 
 @pytest.fixture(autouse=True)
 def _small(monkeypatch):
-    """Learners of a few weights, few trials, two schemas, and no films."""
+    """Learners of a few weights, few and short trials, two schemas, and no films or pages."""
     make = play_policies.make_learner
 
     def made(name: str, data: Any, **config: Any) -> Any:
@@ -61,7 +62,11 @@ def _small(monkeypatch):
     monkeypatch.setattr(discovery_round, "all_ground_goals", lambda: few)
     for name, value in {"CODES": 3, "STARTS": 2, "SHOWN": 2, "LIKELY": 0.0, "CANDIDATES": 1}.items():
         monkeypatch.setattr(discovery_round, name, value)
+    for module in (rounds, operator_learning, experiments):
+        monkeypatch.setattr(module, "measure_all", functools.partial(measure_all, max_steps=QUICK))
+    monkeypatch.setattr(discovery_round, "MAX_STEPS", QUICK)
     monkeypatch.setattr(gather, "film", lambda *_: None)
+    monkeypatch.setattr(gather, "write", lambda run, _: run)
 
 
 def short(out: Path, **changes: Any) -> RunConfig:
@@ -111,13 +116,13 @@ def test_a_choice_that_is_none_is_one_sentence_with_those_there_are():
 
 
 def test_plans_representations_and_discovery_in_one_life_that_is_killed_and_goes_on(tmp_path: Path, monkeypatch):
-    how = {"play_policy": "latent_plans+act_jepa", "discover_steps": 1_280}
+    how = {"play_policy": "latent_plans+act_jepa", "discover_steps": 640}
     whole = live(short(tmp_path / "whole", **how))
     lines = ledger(whole)
     assert [line["kind"] for line in lines] == ["play", "discovery"]
     with runs.library(whole) as library:
         last = library.last_round
-        assert last is not None and last.state["steps"] > 800 + 1_280 and set(last.state["discovered"]) <= {
+        assert last is not None and last.state["steps"] > 800 + 640 and set(last.state["discovered"]) <= {
             "lifted(red)", "lifted(blue)", "lit(lamp)",
         }  # fmt: skip
         skills = library.skills()
@@ -159,7 +164,7 @@ def test_practice_may_begin_from_what_was_discovered(tmp_path: Path):
     found = worker.starts("lifted(?a:block)", {"lifted(?a:block)": ["lifted(red)", "lifted(blue)"]})
     assert list(found) == ["what was discovered"]
     assert found["what was discovered"].observation_size == FEATURES
-    assert journal.state.steps == before + 4 * rounds.MAX_STEPS
+    assert journal.state.steps == before + 4 * QUICK
     journal.state.discovered = None  # as where nothing was discovered
     assert worker.starts("lifted(?a:block)", {"lifted(?a:block)": ["lifted(red)"]}) == {}
     journal.close()
@@ -170,7 +175,7 @@ def test_a_code_serves_a_goal_and_its_twin_and_the_rank_says_which(monkeypatch):
     skills = make_skills(DiscoverySettings(steps=0, num_envs=4), len(STATE_COLUMNS), 5)
     skills.policy.networks.norm.count += 1
     found, steps = discovery_round.survey(skills, 3, threads=1)
-    assert steps == 3 * 2 * rounds.MAX_STEPS
+    assert steps == 3 * 2 * QUICK
     assert set(found) == {str(goal) for goal in all_ground_goals()}  # LIKELY is 0
     np.testing.assert_array_equal(found["on(red, blue)"].codes, found["on(blue, red)"].codes)
     points = discovery_round.coded(skills, None)

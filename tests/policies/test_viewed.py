@@ -6,13 +6,17 @@ import numpy as np
 import pytest
 
 from policies import load_policy
+from policies.base import State
 from policies.flow_bc import FlowBC, FlowBCConfig
 from policies.multi_critic_ppo import MultiCriticPPO, MultiCriticPPOConfig
 from policies.viewed import Viewed
 
 
 def small(features: int) -> MultiCriticPPO:
-    return MultiCriticPPO(MultiCriticPPOConfig(features, 2, ("task",), hidden=(8,), critic_hidden=(8,)))
+    config = MultiCriticPPOConfig(
+        features, 2, ("task",), weights=(1.0,), discounts=(0.9,), hidden=(8,), critic_hidden=(8,)
+    )
+    return MultiCriticPPO(config)
 
 
 def test_it_acts_on_the_columns_in_their_order_with_the_code_beside_them():
@@ -24,7 +28,8 @@ def test_it_acts_on_the_columns_in_their_order_with_the_code_beside_them():
 
 def test_a_code_that_points_is_the_direction_of_its_columns():
     inner, rows = small(4), np.zeros((3, 6), np.float32)
-    rows[0, [1, 2]], rows[1, [1, 2]] = (3.0, 4.0), (30.0, 40.0)
+    rows[0, [1, 2]] = (3.0, 4.0)
+    rows[1, [1, 2]] = (30.0, 40.0)
     points = Viewed(inner, 6, (0, 5), towards=(1, -1))
     seen = np.array([[0, 0, 1, 0], [0, 0, 1, 0], [0, 0, 0, 0]], np.float32)
     np.testing.assert_allclose(
@@ -37,7 +42,9 @@ def test_it_is_kept_whole_and_carries_the_state_of_what_it_holds(tmp_path):
     view = Viewed(inner, 5, (4, 2, 0))
     view.save_pretrained(tmp_path / "view")
     again = load_policy(tmp_path / "view")
-    rng, state, other = np.random.default_rng(1), None, None
+    rng = np.random.default_rng(1)
+    state: State | None = None
+    other: State | None = None
     for _ in range(5):
         rows = rng.normal(size=(3, 5)).astype(np.float32)
         action, state = view.predict(rows, state, deterministic=True)
