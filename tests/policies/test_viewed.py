@@ -22,7 +22,7 @@ def small(features: int) -> MultiCriticPPO:
 def test_it_acts_on_the_columns_in_their_order_with_the_code_beside_them():
     inner, rows = small(4), np.random.default_rng(0).normal(size=(5, 6)).astype(np.float32)
     told = Viewed(inner, 6, (4, 0), (0.6, -0.8))
-    seen = np.concatenate([rows[:, [4, 0]], np.tile(np.float32([0.6, -0.8]), (5, 1))], axis=1)
+    seen = np.concatenate([rows[:, [4, 0]], np.tile(np.array([0.6, -0.8], np.float32), (5, 1))], axis=1)
     np.testing.assert_array_equal(told.predict(rows, deterministic=True)[0], inner.predict(seen, deterministic=True)[0])
 
 
