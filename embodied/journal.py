@@ -41,6 +41,7 @@ class LoopState:
     kept: str = ""  # file of kept states in the run
     chained: dict[str, list[float]] = field(default_factory=dict)  # goal → [successes, n] within plans, fading
     hard: dict[str, Any] = field(default_factory=dict)  # frozen hard goals and what practice was paid (proposer=soar)
+    discovered: dict[str, list[float]] | None = None  # goal → a code that brings it about; None: nothing discovered
     reached: dict[str, int] = field(default_factory=dict)  # goals reached by whatever was tried (relabelled)
 
 

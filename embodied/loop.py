@@ -24,6 +24,7 @@ from embodied.language.roles import Proposal, ProposeReply, ProposeRequest
 from embodied.language.selection import agent_of
 from embodied.language.skill_plans import planner_of
 from embodied.progress import Progress, duration
+from embodied.training.discovery_round import discovery_round
 from embodied.training.families import repertoire_of, schemas
 from embodied.training.rounds import COMPOSED, Worker, weak_links
 
@@ -59,6 +60,8 @@ def run(config: RunConfig, console: Console | None = None) -> Path:
                 number, known = journal.round, len(journal.library.mastered())
                 if number == 0 and config.use_play:
                     worker.play_round()
+                elif number == int(config.use_play) and config.discover_steps:
+                    discovery_round(worker)
                 else:
                     goal, why, composed = _propose(agent, journal, config)
                     if goal is None or state.steps >= config.steps:

@@ -34,6 +34,7 @@ REGISTRY: dict[str, str] = {
     "hiql": "policies.hiql:HIQL",
     "sb3": "policies.sb3:SB3Policy",
     "discrete-ppo": "policies.discrete_ppo:DiscretePPO",
+    "viewed": "policies.viewed:Viewed",
 }
 """Registry key -> "module:class". Add an entry to make a new kind of policy loadable."""
 

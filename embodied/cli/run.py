@@ -35,6 +35,7 @@ killed.
         ("embodied run preset=quick", "a quarter of an hour on two cores; leaves runs/quick/report.html"),
         ("embodied run", "the whole thing, about forty minutes"),
         ("embodied run preset=quick name=second seed=1", "another life of the same kind"),
+        ("embodied run play_policy=latent_plans+act_jepa discover_steps=480_000 name=paired", "docs/pairing.md"),
         ("embodied run proposer=uniform use_gate=false name=blind", "what the parts are worth"),
     ),
 )

@@ -37,6 +37,7 @@ BACKENDS = (
     "glfw",
     "rays",
 )  # those of envs.rendering, named here so that help is quick
+FROM_PLAY = ("flow_bc", "gcbc", "beso", "act", "act_jepa", "latent_plans")  # `embodied.training.play_policies`
 
 
 @dataclass
@@ -162,6 +163,8 @@ class RunConfig(Checked):
     rollback: bool = option(False, "take updates of practice back after which success fell significantly")
     play_steps: int = option(300_000, "environment steps of scripted play before the first goal", low=0)
     flow_updates: int = option(2_500, "gradient steps of the play policy", low=0)
+    play_policy: str = option("flow_bc", f"what learns from play, one or several joined by +: {', '.join(FROM_PLAY)}")
+    discover_steps: int = option(0, "environment steps of discovery without a task, after play; 0: none", low=0)
     practice_steps: int = option(400_000, "environment steps of practice a round", low=1)
     use_play: bool = option(True, "learn from play first; false starts practice from nothing")
     use_gate: bool = option(True, "admit only what is proved; false keeps whatever practice ends with")
@@ -175,6 +178,11 @@ class RunConfig(Checked):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        learners = self.play_policy.split("+")
+        if not set(learners) <= set(FROM_PLAY) or len(set(learners)) < len(learners):
+            raise ConfigError(
+                f"play_policy = {self.play_policy!r} must be one or, joined by +, several of: {', '.join(FROM_PLAY)}"
+            )
         if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", self.name):
             raise ConfigError(f"name = {self.name!r} is no folder name: use letters, digits, . _ and -")
         wrong = [part for part in self.without if part not in WITHOUT]

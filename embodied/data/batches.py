@@ -38,7 +38,11 @@ class Encoder(Protocol):
 
     def features(self, facts: Any, goals: Any) -> np.ndarray: ...
 
-    def states(self, facts: Any) -> np.ndarray: ...
+    def states(self, facts: Any, goals: Any = None) -> np.ndarray:
+        """The first S of the features; where it is a goal that says what comes first, in the order of ``goals``, each
+        for as many rows.
+        """
+        ...
 
     def past(self, facts: Any) -> np.ndarray:
         """What `hindsight` looks back on, of all facts[rows, NX]; rows of no columns where there is nothing."""
@@ -80,7 +84,7 @@ class Concatenated:
     ) -> np.ndarray:
         return facts[goal]
 
-    def states(self, facts: np.ndarray) -> np.ndarray:
+    def states(self, facts: np.ndarray, goals: np.ndarray | None = None) -> np.ndarray:
         return np.clip((facts - self.mean) / self.std, -10.0, 10.0).astype(np.float32)
 
 
@@ -187,7 +191,7 @@ class Batches:
             found["window"] = flat.reshape(self.size, spec.window, -1)
         if spec.futures:
             rows = np.minimum(start[:, None] + np.arange(1, spec.chunk + 1), last[:, None])
-            found["futures"] = encoder.states(x[rows.ravel()]).reshape(self.size, spec.chunk, -1)
+            found["futures"] = encoder.states(x[rows.ravel()], wanted).reshape(self.size, spec.chunk, -1)
         if spec.values:
             valued = np.empty(self.size, np.int64)
             _value_goals(start, last, len(x), spec.discount, rng.random((self.size, 2)), valued)

@@ -119,7 +119,7 @@ class Pixels:
         out[:, self.state_size :] = 0.0 if self.blind else self._flat(goals.pictures)
         return out
 
-    def states(self, facts: Seen) -> np.ndarray:
+    def states(self, facts: Seen, goals: Seen | None = None) -> np.ndarray:
         """float32[n, S]: the part of `features` that knows of no goal."""
         out = np.empty((len(facts), self.state_size), np.float32)
         self._write(facts, out)

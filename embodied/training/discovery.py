@@ -183,7 +183,8 @@ def discover(
     on_iteration: Callable[[Skills], None] | None = None,
     world: Mapping[str, Any] | None = None,
 ) -> Skills:
-    """Skills learnt in ``settings.steps`` environment steps; ``world``: further arguments of the environment.
+    """Skills learnt in ``settings.steps`` environment steps; ``world``: further arguments of the environment, and as
+    ``kind`` another one that says the same.
 
     With a ``folder`` they are kept there, and gone on with after a kill as if there had been none. Raises ConfigError
     where it holds skills of other settings, and UsageError for settings that cannot be.
@@ -212,11 +213,13 @@ def discover(
     return skills
 
 
-def _world(settings: DiscoverySettings, world: Mapping[str, Any] | None, threads: int) -> DiscoveryVectorEnv:
-    return DiscoveryVectorEnv(settings.num_envs, blocks=settings.blocks, threads=threads, **dict(world or {}))
+def _world(settings: DiscoverySettings, world: Mapping[str, Any] | None, threads: int) -> Any:
+    given = dict(world or {})
+    kind = given.pop("kind", DiscoveryVectorEnv)
+    return kind(settings.num_envs, blocks=settings.blocks, threads=threads, **given)
 
 
-def _coded(env: DiscoveryVectorEnv, skills: Skills) -> CodedVectorEnv:
+def _coded(env: Any, skills: Skills) -> CodedVectorEnv:
     settings = skills.settings
     return CodedVectorEnv(env, skills.discovery, settings.rewards, TERMS, COSTS, settings.scales)
 

@@ -31,6 +31,7 @@ from embodied.errors import ConfigError
 from embodied.progress import Progress
 from embodied.training.rollouts import versions
 from envs.scenes.scene import load
+from envs.tabletop_goals import TabletopGoals
 from policies import REGISTRY, load_policy, policy_class
 from policies.checkpoint import CheckpointError, content_hash
 from policies.chunks import SightConfig
@@ -150,6 +151,8 @@ def _encoder_spec(data: Recorded) -> dict[str, Any]:
     if isinstance(encoder, Pixels):
         seen = {"image": list(encoder.image), "camera": encoder.camera, "blind": encoder.blind}
         return {"kind": "pixels", "scene": data.about["scene"]} | seen
+    if isinstance(encoder, TabletopGoals):
+        return {"kind": "tabletop"}
     if isinstance(encoder, Concatenated):
         return {"kind": "concatenated", "mean": encoder.mean.tolist(), "std": encoder.std.tolist()}
     return {"kind": "goal-states", "scene": data.about.get("scene", "playroom")}
@@ -163,9 +166,11 @@ def make_encoder(spec: Mapping[str, Any]) -> Encoder:
         from envs.scenes.goal_states import GoalStates
 
         return GoalStates(load(spec["scene"]))
+    if spec.get("kind") == "tabletop":
+        return TabletopGoals()
     if spec.get("kind") == "pixels":
         return Pixels(load(spec["scene"]), spec["image"], spec["camera"], spec["blind"])
-    raise CheckpointError(f"unknown encoder {spec.get('kind')!r}; valid: concatenated, goal-states, pixels")
+    raise CheckpointError(f"unknown encoder {spec.get('kind')!r}; valid: concatenated, goal-states, pixels, tabletop")
 
 
 def load_goal_policy(directory: str | Path) -> tuple[OfflinePolicy, Encoder]:

@@ -14,7 +14,7 @@ import torch
 from embodied.data.store import EpisodeStore
 from embodied.data.windows import WindowSampler
 from envs.observations import FEATURES, hindsight_features
-from envs.predicates import BLOCK, BLOCK_STRIDE, DRAWER, LAMP
+from envs.tabletop_goals import THRESHOLDS, WATCHED
 from envs.vector import ACTIONS
 from policies.flow_bc import FlowBC, FlowBCConfig
 
@@ -22,8 +22,6 @@ __all__ = ["learn_from_play"]
 
 HORIZON = 90  # steps a goal may lie ahead
 BATCH = 512
-_WATCHED = [*(BLOCK + BLOCK_STRIDE * b + k for b in range(2) for k in range(3)), DRAWER, LAMP]
-_THRESHOLDS = [0.02] * 6 + [0.03, 0.5]
 
 
 def learn_from_play(
@@ -41,7 +39,7 @@ def learn_from_play(
         FEATURES, ACTIONS["tool"], hidden=(384, 384, 384), gradient_steps=updates, seed=seed % (1 << 31)
     )
     sampler = WindowSampler(
-        observations, store.episode_ends, horizon=HORIZON, chunk=config.chunk, columns=_WATCHED, thresholds=_THRESHOLDS,
+        observations, store.episode_ends, horizon=HORIZON, chunk=config.chunk, columns=WATCHED, thresholds=THRESHOLDS,
         preference=0.95, redraws=4, episodes=store.indices("scripted-play"),
     )  # fmt: skip
     policy = FlowBC(config)

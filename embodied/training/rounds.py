@@ -28,11 +28,12 @@ from embodied.planning.execute import carry_out
 from embodied.repertoire import anywhere
 from embodied.skills.gate import Gate, GateConfig, GateDecision, Question
 from embodied.training.curricula import lessons, pay, prepare
+from embodied.training.discovery_round import start_of
 from embodied.training.entries import entry_of
 from embodied.training.families import family_of, repertoire_of, schemas
 from embodied.training.kept import KeptStates
 from embodied.training.operator_learning import learn_operator
-from embodied.training.playing import learn_from_play
+from embodied.training.play_policies import learn_all, won
 from embodied.training.practice import PracticeConfig, begin, clone, practise
 from embodied.training.rollouts import MAX_STEPS, Trial, measure_all, versions
 from envs.goals import Goal, schema_of
@@ -91,7 +92,7 @@ class Worker:
     # -- rounds --------------------------------------------------------------------------------------------------
 
     def play_round(self) -> None:
-        """Scripted play fills the store; the flow policy learns from it; what it can do already is gated."""
+        """Scripted play fills the store; policies learn from it; what they can do already is gated."""
         journal, config = self.journal, self.config
         self.say("playing (scripted)")
         play = ScriptedPlay(play_env(config.num_envs, config.threads), self.seed(0))
@@ -99,15 +100,23 @@ class Worker:
         self.keep(episodes)
         self.spend(sum(len(episode) for episode in episodes))
         self.say("learning from play")
-        policy = learn_from_play(journal.store, config.flow_updates, self.seed(1), lambda *_: self.tell(0))
-        policy.save_pretrained(journal.directory / "play")
+        taught = learn_all(
+            config.play_policy, journal.store, config.flow_updates, self.seed(1), journal.directory / "learners",
+            lambda: self.tell(0),
+        )  # fmt: skip
+        taught[0].policy.save_pretrained(journal.directory / "play")
         journal.state.play = "play"
         with journal.library.round(journal.round) as tx:
             self.say("measuring what play taught")
             admitted: list[str] = []
-            for schema, decisions in self.decide([policy], schemas()).items():
+            for schema, decisions in self.decide([one.policy for one in taught], schemas()).items():
                 self.remember(schema, decisions, steps=journal.state.steps)
-                admitted += self.admit(tx, schema, policy, decisions, None, {"from": "play"})
+                for one, own in won(taught, decisions):
+                    about = {"from": "play", "learner": one.name}
+                    admitted += self.admit(tx, schema, one.policy, own, None, about)
+            for one in taught:
+                for metric, value in one.metrics.items():
+                    journal.scalar(f"play/{one.name}/{metric}", value)
             journal.note(
                 "play", "", f"{config.play_steps:,} steps of scripted play come first",
                 f"{len(admitted)} goals at once", "learnt", admitted=admitted, episodes=len(episodes),
@@ -167,8 +176,8 @@ class Worker:
                 parent = next((mastered[d.goal] for d in decisions if d.goal in mastered), None)
                 made = {"from": origin, "steps": before + outcome.steps}
                 for k in sorted({d.winner for d in decisions}):  # goals may differ in which candidate does best
-                    won = [d for d in decisions if d.winner == k]
-                    gained += self.admit(tx, schema, candidates[k], won, parent, made)
+                    own = [d for d in decisions if d.winner == k]
+                    gained += self.admit(tx, schema, candidates[k], own, parent, made)
                 results += [f"{d.goal} {d.winner_reports[0].report.rate:.0%}" for d in decisions]
                 reasons += [f"{d.goal}: {d.reason}" for d in decisions]
             for other in (text for goals in kin.values() for text in goals):  # what was said of the one before
@@ -262,20 +271,20 @@ class Worker:
                 found[f"what was practised as {other}"] = MultiCriticPPO.load_training(
                     self.journal.directory / row["directory"]
                 )
-        return found
+        return found | start_of(self, goals)
+
+    def look(self, candidate: Any, questions: Sequence[Question]) -> list[EvalReport]:
+        """`embodied.skills.gate.Evaluate`; some of the episodes are kept."""
+        trials = [Trial(*question, record=RECORDED) for question in questions]
+        found = measure_all(candidate, trials, threads=self.config.threads, on_steps=self.spend)
+        for measured in found:
+            self.keep(measured.episodes)
+            self.relabel(measured.episodes)
+        return [measured.report for measured in found]
 
     def decide(self, policies: Sequence[Any], kinds: Mapping[str, list[str]]) -> dict[str, list[GateDecision]]:
-        """Screens policies, gates and confirms the best on each schema's goals, all at once; keeps some episodes."""
-
-        def evaluate(candidate: Any, questions: Sequence[Question]) -> list[EvalReport]:
-            trials = [Trial(*question, record=RECORDED) for question in questions]
-            found = measure_all(candidate, trials, threads=self.config.threads, on_steps=self.spend)
-            for measured in found:
-                self.keep(measured.episodes)
-                self.relabel(measured.episodes)
-            return [measured.report for measured in found]
-
-        gate = Gate(evaluate, self.config.seed, self.gate_config)
+        """Screens policies on each schema's goals, gates and confirms the best; keeps some of the episodes."""
+        gate = Gate(self.look, self.config.seed, self.gate_config)
         goals = [goal for of_one in kinds.values() for goal in of_one]
         made = iter(gate.decide_all(goals, policies, round=self.journal.round))
         return {schema: [next(made) for _ in of_one] for schema, of_one in kinds.items()}
@@ -298,6 +307,7 @@ class Worker:
         decisions: list[GateDecision],
         parent: str | None,
         provenance: dict[str, Any],
+        conditioning: Mapping[str, Any] | None = None,
     ) -> list[str]:
         """Records a policy's evidence where at least one goal was admitted, and learns its operator; those goals."""
         admitted = [decision.goal for decision in decisions if decision.admitted]
@@ -315,8 +325,9 @@ class Worker:
         with tempfile.TemporaryDirectory() as scratch:
             policy.save_pretrained(Path(scratch) / "policy")
             skill = tx.add_skill(
-                schema, Path(scratch) / "policy", conditioning={"kind": "goal"}, signature={"schema": schema},
-                parent=parent, provenance=provenance | {"executed": executed, "handbook": entry.author},
+                schema, Path(scratch) / "policy", conditioning=conditioning or {"kind": "goal"},
+                signature={"schema": schema}, parent=parent,
+                provenance=provenance | {"executed": executed, "handbook": entry.author},
                 policy=entry.policy, operator=entry.operator, handbook=entry.handbook,
             )  # fmt: skip
         tx.add_decision(skill.version, *decisions)

@@ -95,7 +95,7 @@ class GoalStates:
         _peaks(self.past(facts) if past is None else past, start, goal, out)
         return out
 
-    def states(self, facts: np.ndarray) -> np.ndarray:
+    def states(self, facts: np.ndarray, goals: np.ndarray | None = None) -> np.ndarray:
         """float32[n, S] of facts[n, NX]: the goal-free part of `features`."""
         out = np.empty((len(facts), self.state_size), np.float32)
         _states(facts, self.layout, out)
