@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from keyword import iskeyword
 from typing import Any
 
-from embodied.cli import schema as schemas
+from embodied.cli.fields import leaves
 from embodied.errors import UsageError
 
 _OVERRIDE = re.compile(r"^[+~]*[A-Za-z_][\w./@]*=")
@@ -58,7 +58,7 @@ class Command:
         if name in self.flags and text == f"--{name}":
             return name
         key = name.split("=")[0].replace("-", "_")
-        if key in schemas.leaves(self.schema):
+        if key in leaves(self.schema):
             value = name.partition("=")[2] or "VALUE"
             raise UsageError(f"unknown option {text}: keys are written without dashes, as {key}={value}")
         valid = ", ".join(["--help", *(f"--{flag}" for flag in self.flags)])
@@ -97,7 +97,7 @@ class Command:
         for group, names in groups.items():
             first = "default" if "default" in names else names[0]
             rows.append((f"{group}={first}", f"values to start from: {', '.join(names)}"))
-        for key, (item, default) in schemas.leaves(self.schema).items():
+        for key, (item, default) in leaves(self.schema).items():
             admitted = item.metadata["choices"]
             meaning = item.metadata["meaning"] + (f" ({' | '.join(admitted)})" if admitted else "")
             rows.append((f"{key.rstrip('_')}={_shown(default)}", meaning))

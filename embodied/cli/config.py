@@ -23,6 +23,7 @@ from yaml import YAMLError
 
 from embodied.cli import learners
 from embodied.cli import schema as schemas
+from embodied.cli.fields import Checked, leaves
 from embodied.errors import ConfigError
 
 C = TypeVar("C")
@@ -32,7 +33,7 @@ ROOTS = {
     learners.TrainConfig: "train",
     schemas.DiscoverConfig: "discover",
 }  # schemas with a YAML file of defaults
-for _schema in (*schemas.Checked.__subclasses__(), *learners.TrainConfig.variants["policy"].values()):
+for _schema in (*Checked.__subclasses__(), *learners.TrainConfig.variants["policy"].values()):
     ConfigStore.instance().store(name=f"{_schema.__name__}_schema", node=_schema)
 _any_learner = learners.TrainConfig(policy=learners.LearnerConfig())  # a node takes only subclasses of what it holds
 ConfigStore.instance().store(name="TrainConfig_schema", node=_any_learner)
@@ -85,13 +86,13 @@ def load(schema: type[C], path: Path) -> C:
         loaded = OmegaConf.load(path)
         return cast("C", OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(schema), loaded)))
     except (OmegaConfBaseException, YAMLError) as error:
-        raise ConfigError(f"{path}: {_sentence(list(schemas.leaves(schema)), error)}") from error
+        raise ConfigError(f"{path}: {_sentence(list(leaves(schema)), error)}") from error
 
 
 def difference(old: Any, new: Any) -> dict[str, tuple[Any, Any]]:
     """Dotted keys whose values differ -> (old, new), for two configurations of the same schema."""
     before, after = OmegaConf.structured(old), OmegaConf.structured(new)
-    pairs = ((key, OmegaConf.select(before, key), OmegaConf.select(after, key)) for key in schemas.leaves(type(old)))
+    pairs = ((key, OmegaConf.select(before, key), OmegaConf.select(after, key)) for key in leaves(type(old)))
     return {key: (was, now) for key, was, now in pairs if was != now}
 
 
@@ -117,12 +118,12 @@ def _variants(schema: type) -> dict[str, dict[str, type]]:
 
 def _valid(schema: type, overrides: list[Override]) -> list[str]:
     """The keys a command takes, those of the chosen variants among them; a key that ends in a dot takes any below."""
-    valid = [key + "." if default == {} else key for key, (_, default) in schemas.leaves(schema).items()]
+    valid = [key + "." if default == {} else key for key, (_, default) in leaves(schema).items()]
     for group, kinds in _variants(schema).items():
         chosen = [str(override.value()) for override in overrides if override.key_or_group == group]
         if chosen and chosen[-1] in kinds:
             valid = [key for key in valid if not key.startswith(f"{group}.")]
-            valid += schemas.leaves(kinds[chosen[-1]], f"{group}.")
+            valid += leaves(kinds[chosen[-1]], f"{group}.")
     return valid
 
 

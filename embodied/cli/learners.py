@@ -9,8 +9,9 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 from typing import Any, ClassVar
 
+from embodied.cli.fields import Checked, option
 from embodied.cli.offline_learners import OFFLINE_LEARNERS
-from embodied.cli.schema import Checked, LearnerConfig, option
+from embodied.cli.schema import LearnerConfig
 from embodied.errors import ConfigError
 
 __all__ = [

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from embodied.cli.schema import LearnerConfig, option
+from embodied.cli.fields import option
+from embodied.cli.schema import LearnerConfig
 
 __all__ = ["OFFLINE_LEARNERS", "OfflineLearnerConfig"]
 

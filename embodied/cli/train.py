@@ -5,8 +5,8 @@ from __future__ import annotations
 import textwrap
 
 from embodied.cli.arguments import Arguments, Command
+from embodied.cli.fields import leaves
 from embodied.cli.learners import LEARNERS, OFFLINE_LEARNERS, TrainConfig
-from embodied.cli.schema import leaves
 
 
 def run(arguments: Arguments) -> int:

@@ -302,7 +302,7 @@ def _learn(worker: Worker, workshop: Workshop, schema: str, number: int) -> None
     """A skill that this life has by itself, through the gate."""
     policy, journal = workshop.honest(schema, number), worker.journal
     with journal.library.round(journal.round) as tx:
-        decisions = worker.decide(policy, {schema: list(HONEST[schema])})[schema]
+        decisions = worker.decide([policy], {schema: list(HONEST[schema])})[schema]
         worker.admit(tx, schema, policy, decisions, None, {"from": "an expert"})
         worker.seal(tx)
 

@@ -22,7 +22,7 @@ from embodied.cli.schema import RunConfig
 from embodied.journal import LoopState
 from embodied.language.base import LanguageModel
 from embodied.skills.statistics import wilson
-from embodied.training.rounds import family, schemas
+from embodied.training.families import family, schemas
 from envs.goals import Goal, schema_of
 
 __all__ = ["DrawnLearner", "lived"]

@@ -32,7 +32,7 @@ from embodied.evaluation.main_claims import FRESH, end
 from embodied.evaluation.openended_exam import OpenExam, examine, frozen
 from embodied.skills.statistics import wilson
 
-__all__ = ["AGAINST", "ARMS", "FULL", "KEPT", "PENDING", "VARIANTS", "open_ended"]
+__all__ = ["AGAINST", "ARMS", "FULL", "KEPT", "VARIANTS", "open_ended"]
 
 KEPT = "library.a.arms.json"
 PRESET = "ablation"
@@ -53,7 +53,6 @@ VARIANTS: dict[str, tuple[str, ...]] = {
     "task_lm": ("language=task_lm", f"language.model={MODEL}"),
 }
 """Arms that have another part, and lack none: listed, and not among what the full loop is compared with."""
-PENDING = ("no discovered skills", "no play plans", "no learnt representations")  # arms that have no settings yet
 ARMS = {"full": (), **AGAINST, **VARIANTS}
 SEEDS, HEADLINE = 3, 5
 EPISODES = 3  # starts of every instruction of the exam
@@ -91,7 +90,7 @@ def _wanted(
 ) -> tuple[dict[tuple[str, int], Any], list[str]]:
     """(arm, seed) → about, seed after seed; and what cannot be measured now."""
     found: dict[tuple[str, int], Any] = {}
-    left = [f"{name}: no settings yet" for name in PENDING]
+    left: list[str] = []
     for number, seed in enumerate(seeds):
         for name in QUICK_ARMS if context.quick else ARMS:
             if name != "full" and number >= SEEDS:

@@ -30,8 +30,9 @@ from embodied.skills.artifacts import LibraryError
 from embodied.skills.consensus import Consensus, alone, contexts_of, judge, neighbours_of, numbers_of, simulated
 from embodied.skills.gate import Gate, GateConfig, Question
 from embodied.skills.library import SkillLibrary
+from embodied.training.families import schemas
 from embodied.training.rollouts import Trial, measure_all
-from embodied.training.rounds import Worker, schemas
+from embodied.training.rounds import Worker
 from envs.observations import FEATURES
 from envs.vector import ACTIONS
 from policies import load_policy

@@ -12,7 +12,8 @@ import pytest
 import embodied
 from embodied import cli, runs
 from embodied.cli.arguments import Arguments, Command
-from embodied.cli.schema import RunConfig, leaves
+from embodied.cli.fields import leaves
+from embodied.cli.schema import RunConfig
 from embodied.errors import MissingRunError, UsageError
 
 

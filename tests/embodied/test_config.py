@@ -9,7 +9,8 @@ import pytest
 
 from embodied.cli import schema as schemas
 from embodied.cli.config import choices, compose, config_dir, difference, load, save
-from embodied.cli.schema import ClaimsConfig, RunConfig, leaves
+from embodied.cli.fields import Checked, leaves
+from embodied.cli.schema import ClaimsConfig, RunConfig
 from embodied.errors import ConfigError
 
 
@@ -116,7 +117,7 @@ def test_the_renderers_offered_are_those_there_are():
 
 
 def test_every_key_says_what_it_means():
-    for schema in schemas.Checked.__subclasses__():
+    for schema in Checked.__subclasses__():
         assert schema.__doc__
         assert all(item.metadata["meaning"] for item, _ in leaves(schema).values())
         assert {key.split(".")[0] for key in leaves(schema)} == {item.name for item in fields(schema)}

@@ -17,8 +17,9 @@ from rich.console import Console
 from embodied import cli
 from embodied.cli import offline_learners
 from embodied.cli.config import choices, compose, config_dir
+from embodied.cli.fields import leaves
 from embodied.cli.learners import OFFLINE_LEARNERS, PPOConfig, TrainConfig
-from embodied.cli.schema import EvalConfig, leaves
+from embodied.cli.schema import EvalConfig
 from embodied.data import formats, recorded
 from embodied.data.batches import Concatenated, Recorded
 from embodied.data.dataset import Dataset, DatasetError
