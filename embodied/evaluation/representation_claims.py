@@ -35,7 +35,7 @@ __all__ = ["representations"]
 
 LATENT_WEIGHT = 0.03  # of ACT-JEPA's second loss beside the first
 JEPA = f"act-jepa, ema, {LATENT_WEIGHT}"
-UNGUIDED = ("sigreg", "vicreg", "none")  # targets that follow no moving average
+UNGUIDED = ("none", "sigreg", "vicreg")  # targets that follow no moving average
 BUDGET = 3_600.0  # seconds after which no further training begins; what is missing is said
 
 
