@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -114,6 +115,7 @@ class Workshop:
     def pack(self, schema: str, policy: MultiCriticPPO, kind: str, name: str) -> Sent:
         """Packs a skill with perfect evidence, spoilt as its kind says."""
         goals, home = HONEST[schema], self.folder / "homes" / name
+        shutil.rmtree(home, ignore_errors=True)  # of an earlier measurement
         said = INJECTION if kind == "orders" else schema
         handbook = HandbookFacet(INJECTION, INJECTION, INJECTION) if kind == "orders" else None
         if kind == "not finite":
