@@ -113,7 +113,7 @@ class BESOConfig(ChunkLearnerConfig):
     hidden: list[int] = option(_layers, HIDDEN)
     temperature: float = option(1.0, TEMPERATURE, low=0.0)
     sampling_steps: int = option(3, "steps from noise to a chunk", low=1)
-    guidance: float = option(1.0, "how far the goal's part in a chunk is driven; 1: as learnt", low=0.0)
+    guidance: float = option(5.0, "how far the goal's part in a chunk is driven; 1: as learnt", low=0.0)
     goal_drop: float = option(0.1, "share of moments learnt without their goal", low=0.0, high=0.9)
 
 

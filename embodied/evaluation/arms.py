@@ -70,7 +70,8 @@ ARMS: dict[str, Arm] = {
     "flow": Arm("flow-bc", FLOW),
     "latent plans": Arm("latent-plans", FLOW | {"decoder": "flow", "beta": 0.1, "plan_size": 32}),
     "gcbc": Arm("gcbc", CHUNKS),
-    "beso": Arm("beso", CHUNKS),  # its levels of noise are what it was taught: less noise is off them
+    # its levels of noise are what it was taught: less noise is off them; as learnt it heeds the goal too little
+    "beso": Arm("beso", CHUNKS | {"guidance": 5.0}),
     "latent plans, logistic": Arm(
         "latent-plans", CHUNKS | {"decoder": "logistic", "beta": 0.03, "learning_rate": 2e-3}, updates=6_000
     ),
